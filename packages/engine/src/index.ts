@@ -1,1 +1,10 @@
-export {};
+export { input, leafName, variable, type WeightRef, weight } from "./core/leaves.ts";
+export { type ConstantData, constant, defineOp, defineOp1, type Op } from "./core/op.ts";
+export { ShapeError, size } from "./core/shape.ts";
+export type { DType, Operand, Shape, Tensor } from "./core/tensor.ts";
+export type { Device } from "./onnx/builder.ts";
+export * from "./ops/index.ts";
+export { devices } from "./runtime/host.ts";
+export { evaluate, startRuntime } from "./runtime/runtime.ts";
+export * from "./runtime/types.ts";
+export { checkpoint, grad } from "./transforms/grad.ts";

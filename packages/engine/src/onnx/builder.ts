@@ -1,0 +1,134 @@
+/** Collects ONNX nodes while ops are lowered. The one place that knows ONNX's type numbers. */
+import { relative } from "node:path";
+import type { WeightRef } from "../core/leaves.ts";
+import type { ConstantData } from "../core/op.ts";
+import type { DType, Shape } from "../core/tensor.ts";
+import type { AttributeValue, InitializerProto, NodeProto, ValueProto } from "./proto.ts";
+
+const ELEM_TYPE: Record<DType, number> = {
+  float32: 1,
+  uint8: 2,
+  int32: 6,
+  int64: 7,
+  bool: 9,
+  float16: 10,
+  bfloat16: 16,
+};
+
+export type Device = "cpu" | "cuda" | "webgpu" | "dml" | "coreml";
+
+type NodeAttrs = Readonly<Record<string, AttributeValue>>;
+
+export class GraphBuilder {
+  readonly nodes: NodeProto[] = [];
+  readonly inputs: ValueProto[] = [];
+  readonly initializers: InitializerProto[] = [];
+  /** Which execution provider the graph is for; lowerings may choose by it. */
+  readonly device: Device;
+  /** Folder that locations of mapped weights are relative to. */
+  private readonly weightRoot: string;
+  private readonly known = new Map<string, string>();
+  private names = 0;
+
+  constructor(device: Device, weightRoot: string) {
+    this.device = device;
+    this.weightRoot = weightRoot;
+  }
+
+  /** Adds a node with one output and returns the output's name. A domain precedes the op with a colon. */
+  add(op: string, inputs: readonly string[], attributes: NodeAttrs = {}): string {
+    return this.addMany(op, 1, inputs, attributes)[0]!;
+  }
+
+  addMany(op: string, count: number, inputs: readonly string[], attributes: NodeAttrs = {}): string[] {
+    const outputs = Array.from({ length: count }, () => this.name("t"));
+    const [opType, domain] = op.split(":").reverse();
+    this.nodes.push({ opType: opType!, domain: domain ?? "", inputs, outputs, attributes });
+    return outputs;
+  }
+
+  /** An int64 vector (or scalar, for a number), as ONNX wants its shapes and axes. */
+  ints(values: readonly number[] | number): string {
+    const list = typeof values === "number" ? [values] : values;
+    const shape = typeof values === "number" ? [] : [list.length];
+    return this.constant("int64", shape, new Uint8Array(BigInt64Array.from(list, BigInt).buffer));
+  }
+
+  scalar(value: number): string {
+    return this.floats([value], []);
+  }
+
+  floats(values: readonly number[] | Float32Array, shape: Shape): string {
+    return this.initializer(Float32Array.from(values), shape, "float32");
+  }
+
+  fill(value: number, count: number): string {
+    return this.initializer(new Float32Array(count).fill(value), [count], "float32", `fill ${value} ${count}`);
+  }
+
+  initializer(data: ConstantData, shape: Shape, dtype: DType, key?: string): string {
+    return this.constant(dtype, shape, new Uint8Array(data.buffer, data.byteOffset, data.byteLength), key);
+  }
+
+  /** Small constants are shared by value, large ones only by `key`. */
+  private constant(dtype: DType, shape: Shape, data: Uint8Array, key?: string): string {
+    const id = key ?? (data.length <= 64 ? `${dtype} ${shape} ${data}` : undefined);
+    const before = id === undefined ? undefined : this.known.get(id);
+    if (before) return before;
+    const name = this.name("c");
+    this.initializers.push({ name, elemType: ELEM_TYPE[dtype], shape, data });
+    if (id !== undefined) this.known.set(id, name);
+    return name;
+  }
+
+  graphInput(name: string, shape: Shape, dtype: DType): string {
+    if (!this.known.has(`in ${name}`)) {
+      this.known.set(`in ${name}`, name);
+      this.inputs.push({ name, elemType: ELEM_TYPE[dtype], shape });
+    }
+    return name;
+  }
+
+  /** A weight that ONNX Runtime maps from its file. */
+  external(ref: WeightRef): string {
+    const id = `file ${ref.file} ${ref.offset}`;
+    const before = this.known.get(id);
+    if (before) return before;
+    const name = this.name("w");
+    const data = { location: relative(this.weightRoot, ref.file), offset: ref.offset, length: ref.length };
+    this.initializers.push({ name, elemType: ELEM_TYPE[ref.dtype], shape: ref.shape, data });
+    this.known.set(id, name);
+    return name;
+  }
+
+  cast(x: string, dtype: DType): string {
+    return this.add("Cast", [x], { to: ELEM_TYPE[dtype] });
+  }
+
+  reshape(x: string, shape: Shape): string {
+    return this.add("Reshape", [x, this.ints(shape)]);
+  }
+
+  transpose(x: string, perm: readonly number[]): string {
+    return this.add("Transpose", [x], { perm });
+  }
+
+  slice(
+    x: string,
+    starts: readonly number[],
+    ends: readonly number[],
+    axes: readonly number[],
+    steps?: readonly number[],
+  ): string {
+    const more = steps ? [this.ints(steps)] : [];
+    return this.add("Slice", [x, this.ints(starts), this.ints(ends), this.ints(axes), ...more]);
+  }
+
+  valueProto(name: string, shape: Shape, dtype: DType): ValueProto {
+    return { name, elemType: ELEM_TYPE[dtype], shape };
+  }
+
+  private name(prefix: string): string {
+    return `%${prefix}${this.names++}`; // "%": no clash with names of inputs and outputs
+  }
+}

@@ -1,0 +1,105 @@
+/** Graph → ONNX model: dead nodes left out, schedule = order of creation. */
+import { dirname, sep } from "node:path";
+import { inputOp, leafName, variableOp, type WeightRef, weightOp } from "../core/leaves.ts";
+import { ancestors, type Node, type Tensor } from "../core/tensor.ts";
+import { type Device, GraphBuilder } from "./builder.ts";
+import { encodeModel } from "./proto.ts";
+
+export const OPSET = 20;
+
+export interface LoweredGraph {
+  readonly model: Uint8Array;
+  readonly inputs: readonly { name: string; shape: readonly number[]; dtype: string }[];
+  readonly variables: readonly { name: string; shape: readonly number[] }[];
+  /** Folder that mapped weights are named relative to; undefined without mapped weights. */
+  readonly weightRoot: string | undefined;
+  readonly nodeCount: number;
+}
+
+/**
+ * ONNX Runtime walks back from the graph's leaves and, of a node's inputs, takes the producer that stands LAST in the
+ * list first. A list in reverse order of creation is therefore run just in time and in the order of creation, which
+ * keeps rematerialised parts where the backward pass asked for them. Needs graphOptimizationLevel "disabled".
+ */
+export function lower(outputs: Readonly<Record<string, Tensor>>, device: Device): LoweredGraph {
+  const nodes = ancestors(Object.values(outputs));
+  const refs = nodes.filter((n) => n.op === weightOp).map((n) => n.attrs.ref as WeightRef);
+  const weightRoot = refs.length ? commonFolder(refs.map((r) => r.file)) : undefined;
+  const g = new GraphBuilder(device, weightRoot ?? "/");
+  const names = new Map<Tensor, string>();
+
+  const nameOf = (t: Tensor): string => {
+    const ref = t.node.op === weightOp ? (t.node.attrs.ref as WeightRef) : undefined;
+    const name = names.get(t)!;
+    // a Cast of its own at each use: the widened copy dies with the node that needs it
+    return ref && ref.dtype !== t.dtype ? g.cast(name, t.dtype) : name;
+  };
+  for (const node of nodes) {
+    const result = node.op.lower(g, node.inputs.map(nameOf), {
+      attrs: node.attrs,
+      inputs: node.inputs,
+      outputs: node.outputs,
+    });
+    const list = typeof result === "string" ? [result] : result;
+    node.outputs.forEach((t, i) => list[i] !== undefined && names.set(t, list[i]));
+  }
+  const values = Object.entries(outputs).map(([name, t]) => {
+    const from = nameOf(t);
+    g.nodes.push({ opType: "Identity", domain: "", inputs: [from], outputs: [name], attributes: {} });
+    return g.valueProto(name, t.shape, t.dtype);
+  });
+  const nodeProtos = dropDead(g.nodes, Object.keys(outputs)).reverse();
+  const model = encodeModel({
+    nodes: nodeProtos,
+    inputs: g.inputs,
+    outputs: values,
+    initializers: g.initializers,
+    opset: OPSET,
+  });
+  return {
+    model,
+    inputs: leaves(nodes, inputOp),
+    variables: leaves(nodes, variableOp),
+    weightRoot,
+    nodeCount: nodeProtos.length,
+  };
+}
+
+/** Lowering may add nodes for outputs of an op that nobody reads. */
+function dropDead<N extends { inputs: readonly string[]; outputs: readonly string[] }>(
+  nodes: N[],
+  outputs: string[],
+): N[] {
+  const live = new Set(outputs);
+  return nodes
+    .reduceRight<N[]>((kept, n) => {
+      if (n.outputs.some((o) => live.has(o))) {
+        for (const i of n.inputs) live.add(i);
+        kept.push(n);
+      }
+      return kept;
+    }, [])
+    .reverse();
+}
+
+function leaves(nodes: Node[], op: unknown): { name: string; shape: readonly number[]; dtype: string }[] {
+  const found = new Map<string, { name: string; shape: readonly number[]; dtype: string }>();
+  for (const n of nodes) {
+    if (n.op !== op) continue;
+    const { shape, dtype } = n.outputs[0]!;
+    const name = leafName(n.outputs[0]!);
+    const before = found.get(name);
+    if (before && String(before.shape) !== String(shape))
+      throw new Error(`"${name}" is used with shapes (${before.shape}) and (${shape})`);
+    found.set(name, { name, shape, dtype });
+  }
+  return [...found.values()];
+}
+
+function commonFolder(files: string[]): string {
+  const parts = files.map((f) => dirname(f).split(sep));
+  const first = parts[0]!;
+  let n = 0;
+  while (n < first.length && parts.every((p) => p[n] === first[n])) n++;
+  return first.slice(0, n).join(sep) || sep;
+}

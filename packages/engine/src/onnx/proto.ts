@@ -1,0 +1,154 @@
+/** The dozen protobuf messages of an ONNX model, written directly. Field numbers: onnx/onnx.proto. */
+
+export type AttributeValue = number | string | readonly number[] | { readonly float: number };
+
+export interface NodeProto {
+  readonly opType: string;
+  readonly domain: string;
+  readonly inputs: readonly string[];
+  readonly outputs: readonly string[];
+  readonly attributes: Readonly<Record<string, AttributeValue>>;
+}
+
+export interface ValueProto {
+  readonly name: string;
+  readonly elemType: number;
+  readonly shape: readonly number[];
+}
+
+export interface InitializerProto {
+  readonly name: string;
+  readonly elemType: number;
+  readonly shape: readonly number[];
+  readonly data: Uint8Array | { readonly location: string; readonly offset: number; readonly length: number };
+}
+
+export interface ModelProto {
+  readonly nodes: readonly NodeProto[];
+  readonly inputs: readonly ValueProto[];
+  readonly outputs: readonly ValueProto[];
+  readonly initializers: readonly InitializerProto[];
+  readonly opset: number;
+}
+
+class Writer {
+  private readonly chunks: Uint8Array[] = [];
+  length = 0;
+
+  private push(bytes: Uint8Array): void {
+    this.chunks.push(bytes);
+    this.length += bytes.length;
+  }
+
+  private varint(value: number): void {
+    const bytes: number[] = [];
+    if (value < 0) {
+      // int64 in two's complement: ten bytes
+      let v = BigInt.asUintN(64, BigInt(value));
+      for (; v > 127n; v >>= 7n) bytes.push(Number(v & 127n) | 128);
+      bytes.push(Number(v));
+    } else {
+      let v = value;
+      for (; v > 127; v = Math.floor(v / 128)) bytes.push((v % 128) | 128);
+      bytes.push(v);
+    }
+    this.push(Uint8Array.from(bytes));
+  }
+
+  int(field: number, value: number): this {
+    this.varint(field * 8);
+    this.varint(value);
+    return this;
+  }
+
+  float(field: number, value: number): this {
+    this.varint(field * 8 + 5);
+    this.push(new Uint8Array(Float32Array.of(value).buffer));
+    return this;
+  }
+
+  bytes(field: number, value: Uint8Array | string): this {
+    const data = typeof value === "string" ? new TextEncoder().encode(value) : value;
+    this.varint(field * 8 + 2);
+    this.varint(data.length);
+    this.push(data);
+    return this;
+  }
+
+  message(field: number, write: (w: Writer) => void): this {
+    const w = new Writer();
+    write(w);
+    this.varint(field * 8 + 2);
+    this.varint(w.length);
+    this.chunks.push(...w.chunks);
+    this.length += w.length;
+    return this;
+  }
+
+  finish(): Uint8Array {
+    const out = new Uint8Array(this.length);
+    let at = 0;
+    for (const chunk of this.chunks) {
+      out.set(chunk, at);
+      at += chunk.length;
+    }
+    return out;
+  }
+}
+
+function attribute(w: Writer, name: string, value: AttributeValue): void {
+  w.bytes(1, name);
+  if (typeof value === "string") w.bytes(4, value).int(20, 3);
+  else if (typeof value === "number") w.int(3, value).int(20, 2);
+  else if ("float" in value) w.float(2, value.float).int(20, 1);
+  else {
+    for (const i of value) w.int(8, i);
+    w.int(20, 7);
+  }
+}
+
+const node = (w: Writer, n: NodeProto): void => {
+  for (const x of n.inputs) w.bytes(1, x);
+  for (const y of n.outputs) w.bytes(2, y);
+  w.bytes(4, n.opType);
+  for (const [name, value] of Object.entries(n.attributes)) w.message(5, (a) => attribute(a, name, value));
+  if (n.domain) w.bytes(7, n.domain);
+};
+
+const value = (w: Writer, v: ValueProto): void => {
+  w.bytes(1, v.name).message(2, (type) =>
+    type.message(1, (tensor) =>
+      tensor.int(1, v.elemType).message(2, (shape) => {
+        for (const d of v.shape) shape.message(1, (dim) => dim.int(1, d));
+      }),
+    ),
+  );
+};
+
+const initializer = (w: Writer, t: InitializerProto): void => {
+  for (const d of t.shape) w.int(1, d);
+  w.int(2, t.elemType).bytes(8, t.name);
+  const { data } = t;
+  if (data instanceof Uint8Array) {
+    w.bytes(9, data);
+    return;
+  }
+  for (const [key, entry] of Object.entries(data)) w.message(13, (e) => e.bytes(1, key).bytes(2, String(entry)));
+  w.int(14, 1);
+};
+
+/** The bytes of the model, as ONNX Runtime reads them. */
+export function encodeModel(model: ModelProto): Uint8Array {
+  const w = new Writer();
+  w.int(1, 10).bytes(2, "likeness");
+  w.message(7, (g) => {
+    for (const n of model.nodes) g.message(1, (m) => node(m, n));
+    g.bytes(2, "graph");
+    for (const t of model.initializers) g.message(5, (m) => initializer(m, t));
+    for (const v of model.inputs) g.message(11, (m) => value(m, v));
+    for (const v of model.outputs) g.message(12, (m) => value(m, v));
+  });
+  w.message(8, (o) => o.bytes(1, "").int(2, model.opset));
+  w.message(8, (o) => o.bytes(1, "com.microsoft").int(2, 1));
+  return w.finish();
+}

@@ -1,0 +1,120 @@
+/** Optimizers as graphs: new parameter values and new state as tensors, to be compiled as a program's updates. */
+import { input, leafName, variable } from "../core/leaves.ts";
+import { constant } from "../core/op.ts";
+import { size } from "../core/shape.ts";
+import type { Shape, Tensor } from "../core/tensor.ts";
+import { add, div, minimum, mul, sqrt, square, sub } from "../ops/arithmetic.ts";
+import { sum } from "../ops/reduce.ts";
+import type { Feeds, Runtime } from "../runtime/types.ts";
+
+export interface Optimizer {
+  readonly updates: readonly (readonly [Tensor, Tensor])[];
+  /** Norm of the whole gradient before clipping: a scalar. */
+  readonly gradNorm: Tensor;
+  /** State variables, zero at the start. */
+  readonly state: readonly { readonly name: string; readonly shape: Shape }[];
+  /** Inputs of one run; `step` counts from 1. */
+  feeds(step: number, lr: number): Feeds;
+}
+
+export interface AdamWOptions {
+  readonly betas?: readonly [number, number];
+  readonly eps?: number;
+  /** Decoupled decay, per unit of learning rate; a function decides by the parameter's name. */
+  readonly weightDecay?: number | ((name: string) => number);
+  /** Gradients are scaled down to this global norm if they exceed it. */
+  readonly maxGradNorm?: number;
+  /** Factor on the learning rate by the parameter's name. */
+  readonly lrScale?: (name: string) => number;
+  /** Keeps an exponential moving average of each parameter in variables "ema.NAME". */
+  readonly emaDecay?: number;
+}
+
+/**
+ * AdamW, as torch.optim.AdamW: decay, then moments, then θ ← θ − lr/c₁ · m / (√(v/c₂) + eps), with the bias
+ * corrections c₁ = 1 − β₁ᵗ and c₂ = 1 − β₂ᵗ fed at each run. Loshchilov & Hutter 2019, arXiv:1711.05101.
+ */
+export function adamW(params: readonly Tensor[], grads: readonly Tensor[], options: AdamWOptions = {}): Optimizer {
+  const {
+    betas: [b1, b2] = [0.9, 0.999],
+    eps = 1e-8,
+    weightDecay = 0,
+    maxGradNorm,
+    lrScale = () => 1,
+    emaDecay,
+  } = options;
+  const lr = input("optimizer.lr", []);
+  const stepSize = input("optimizer.step_size", []); // lr / c₁
+  const root = input("optimizer.root", []); // √c₂
+  const gradNorm = sqrt(params.map((_, i) => sum(square(grads[i]!))).reduce(add));
+  const factor = maxGradNorm === undefined ? undefined : minimum(constant(1), div(maxGradNorm, add(gradNorm, 1e-6)));
+  const state: { name: string; shape: Shape }[] = [];
+  const keep = (name: string, shape: Shape): Tensor => {
+    state.push({ name, shape });
+    return variable(name, shape);
+  };
+  const updates = byReadiness(params, grads).flatMap(([p, grad]) => {
+    const name = leafName(p);
+    const g = factor ? mul(grad, factor) : grad;
+    const [m, v] = [keep(`adamw.m.${name}`, p.shape), keep(`adamw.v.${name}`, p.shape)];
+    const m2 = add(mul(m, b1), mul(g, 1 - b1));
+    const v2 = add(mul(v, b2), mul(square(g), 1 - b2));
+    const decay = typeof weightDecay === "function" ? weightDecay(name) : weightDecay;
+    const scale = lrScale(name);
+    const kept = decay ? mul(p, sub(1, mul(lr, decay * scale))) : p;
+    const rate = scale === 1 ? stepSize : mul(stepSize, scale);
+    const p2 = sub(kept, mul(rate, div(m2, add(div(sqrt(v2), root), eps))));
+    const all: (readonly [Tensor, Tensor])[] = [
+      [m, m2],
+      [v, v2],
+      [p, p2],
+    ];
+    if (emaDecay !== undefined) {
+      const ema = variable(`ema.${name}`, p.shape);
+      all.push([ema, add(mul(ema, emaDecay), mul(p2, 1 - emaDecay))]);
+    }
+    return all;
+  });
+  const feeds = (step: number, rate: number): Feeds => ({
+    "optimizer.step_size": Float32Array.of(rate / (1 - b1 ** step)),
+    "optimizer.root": Float32Array.of(Math.sqrt(1 - b2 ** step)),
+    ...(updates.length &&
+    params.some((p) => (typeof weightDecay === "function" ? weightDecay(leafName(p)) : weightDecay))
+      ? { "optimizer.lr": Float32Array.of(rate) }
+      : {}),
+  });
+  return { updates, gradNorm, state, feeds };
+}
+
+/** SGD with momentum, as torch.optim.SGD: b ← μ·b + g, θ ← θ − lr·b (b starts as g, which zeros give too). */
+export function sgd(
+  params: readonly Tensor[],
+  grads: readonly Tensor[],
+  { momentum = 0 }: { readonly momentum?: number } = {},
+): Optimizer {
+  const lr = input("optimizer.lr", []);
+  const state: { name: string; shape: Shape }[] = [];
+  const gradNorm = sqrt(params.map((_, i) => sum(square(grads[i]!))).reduce(add));
+  const updates = byReadiness(params, grads).flatMap(([p, g]): (readonly [Tensor, Tensor])[] => {
+    if (!momentum) return [[p, sub(p, mul(lr, g))]];
+    const name = `sgd.momentum.${leafName(p)}`;
+    state.push({ name, shape: p.shape });
+    const b = variable(name, p.shape);
+    const b2 = add(mul(b, momentum), g);
+    return [
+      [b, b2],
+      [p, sub(p, mul(lr, b2))],
+    ];
+  });
+  return { updates, gradNorm, state, feeds: (_step, rate) => ({ "optimizer.lr": Float32Array.of(rate) }) };
+}
+
+/** Pairs in the order in which the backward pass finishes the gradients, so that each is used up at once. */
+const byReadiness = (params: readonly Tensor[], grads: readonly Tensor[]): [Tensor, Tensor][] =>
+  params.map((p, i): [Tensor, Tensor] => [p, grads[i]!]).sort((a, b) => a[1].node.id - b[1].node.id);
+
+/** Writes an optimizer's zero state into the runtime. */
+export async function resetState(runtime: Runtime, { state }: Optimizer): Promise<void> {
+  const values = Object.fromEntries(state.map(({ name, shape }) => [name, new Float32Array(size(shape))]));
+  await runtime.write(values, Object.fromEntries(state.map(({ name, shape }) => [name, shape])));
+}

@@ -1,0 +1,150 @@
+/** Starts runtimes: in a child process (the default) or in this one. */
+import { type ChildProcess, fork } from "node:child_process";
+import { availableParallelism } from "node:os";
+import { fileURLToPath } from "node:url";
+import { leafName } from "../core/leaves.ts";
+import { expectShape } from "../core/shape.ts";
+import type { Tensor } from "../core/tensor.ts";
+import type { Device } from "../onnx/builder.ts";
+import { lower } from "../onnx/lower.ts";
+import { type CompileRequest, Host } from "./host.ts";
+import {
+  type Feeds,
+  type Program,
+  type ProgramSpec,
+  type Runtime,
+  RuntimeFailure,
+  type RuntimeOptions,
+} from "./types.ts";
+
+type Call = <T>(method: string, args: readonly unknown[], signal?: AbortSignal) => Promise<T>;
+
+/** A runtime on one execution provider. Close it when done. @throws RuntimeFailure if the device isn't there */
+export async function startRuntime({
+  device = "cpu",
+  threads = availableParallelism(),
+  inProcess = false,
+}: RuntimeOptions = {}): Promise<Runtime> {
+  if (inProcess) {
+    const host = new Host(device, threads);
+    return runtimeOver(
+      device,
+      // biome-ignore lint/suspicious/noExplicitAny: the same names as the messages to a child
+      async (method, args) => (host as any)[method](...args),
+      async () => {},
+    );
+  }
+  const child = new Child(device, threads);
+  await child.call("read", [[]]); // the provider is there, or its error comes now
+  return runtimeOver(device, child.call, child.close);
+}
+
+function runtimeOver(device: Device, call: Call, close: () => Promise<void>): Runtime {
+  return {
+    device,
+    write: (values, shapes) => call("write", [values, shapes]),
+    read: (names) => call("read", [names]),
+    compile: async ({ outputs, updates = [] }: ProgramSpec): Promise<Program> => {
+      const { model, nodeCount, ...graph } = lower({ ...outputs, ...updateOutputs(updates) }, device);
+      const request: CompileRequest = { ...graph, model, updates: updates.map(([v]) => leafName(v)) };
+      const id = await call<number>("compile", [request]);
+      return {
+        nodeCount,
+        run: (feeds: Feeds = {}, { signal } = {}) => call("run", [id, feeds], signal),
+        release: () => call("release", [id]),
+      };
+    },
+    close,
+  };
+}
+
+function updateOutputs(updates: NonNullable<ProgramSpec["updates"]>): Record<string, Tensor> {
+  for (const [v, value] of updates) expectShape(value.shape, v.shape, `update of "${leafName(v)}"`);
+  return Object.fromEntries(updates.map(([v, value]) => [`update:${leafName(v)}`, value]));
+}
+
+/** The process that holds the sessions. A run can't be interrupted, but the process can. */
+class Child {
+  private readonly process: ChildProcess;
+  private readonly waiting = new Map<number, { resolve: (v: never) => void; reject: (e: Error) => void }>();
+  private nextId = 1;
+  private ended: Error | undefined;
+
+  constructor(device: Device, threads: number) {
+    this.process = fork(fileURLToPath(new URL("./child.ts", import.meta.url)), [device, String(threads)], {
+      serialization: "advanced",
+      // Freed blocks stay in the heap, so that results of one step reuse the pages of the one before.
+      env: { ...process.env, MALLOC_MMAP_THRESHOLD_: "4294967296", MALLOC_TRIM_THRESHOLD_: "8589934592" },
+      stdio: ["ignore", "inherit", "inherit", "ipc"],
+    });
+    this.process.on(
+      "message",
+      ({ id, result, error }: { id: number; result: never; error?: { message: string; code?: string } }) => {
+        const waiter = this.waiting.get(id);
+        this.waiting.delete(id);
+        if (error) waiter?.reject(Object.assign(new Error(error.message), { code: error.code ?? "E_RUN" }));
+        else waiter?.resolve(result);
+        if (this.waiting.size === 0) this.process.channel?.unref();
+      },
+    );
+    this.process.on("exit", (status, signal) =>
+      this.end(new RuntimeFailure("E_CLOSED", `runtime process ended (${signal ?? status}).`)),
+    );
+    this.process.on("error", (error) => this.end(error));
+    this.process.unref();
+  }
+
+  private end(error: Error): void {
+    this.ended ??= error;
+    for (const { reject } of this.waiting.values()) reject(this.ended);
+    this.waiting.clear();
+  }
+
+  call: Call = (method, args, signal) =>
+    new Promise((resolve, reject) => {
+      if (this.ended) return reject(this.ended);
+      if (signal?.aborted) return reject(signal.reason);
+      const id = this.nextId++;
+      const abort = (): void => {
+        this.end(signal!.reason);
+        this.process.kill("SIGKILL");
+      };
+      const done = (): void => signal?.removeEventListener("abort", abort);
+      signal?.addEventListener("abort", abort, { once: true });
+      this.waiting.set(id, {
+        resolve: (v) => {
+          done();
+          resolve(v);
+        },
+        reject: (e) => {
+          done();
+          reject(e);
+        },
+      });
+      this.process.channel?.ref();
+      this.process.send({ id, method, args }, (error) => error && this.end(error));
+    });
+
+  close = async (): Promise<void> => {
+    if (this.process.exitCode !== null || this.process.signalCode !== null) return;
+    const gone = new Promise((resolve) => this.process.once("exit", resolve));
+    this.ended ??= new RuntimeFailure("E_CLOSED", "runtime: it was closed.");
+    this.process.ref();
+    this.process.kill("SIGKILL");
+    await gone;
+  };
+}
+
+/** Compiles and runs once, in this process. */
+export async function evaluate<K extends string>(
+  outputs: Record<K, Tensor>,
+  feeds: Feeds = {},
+): Promise<Record<K, Float32Array>> {
+  const runtime = await startRuntime({ inProcess: true });
+  const program = await runtime.compile({ outputs });
+  try {
+    return (await program.run(feeds)) as Record<K, Float32Array>;
+  } finally {
+    await program.release();
+  }
+}

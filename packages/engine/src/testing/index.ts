@@ -1,0 +1,1 @@
+export { ramp, vjpError } from "./gradient-check.ts";

@@ -1,0 +1,62 @@
+/** Weights as models read them: by the checkpoint's own keys, whatever lies behind. */
+import type { Shape, Tensor } from "../core/tensor.ts";
+
+/** How a weight starts when a model is made to be trained. */
+export type Init =
+  | { readonly kind: "zeros" | "ones" }
+  | { readonly kind: "normal"; readonly std: number; readonly mean?: number }
+  | { readonly kind: "uniform"; readonly bound: number };
+
+/** A low-rank change of one matrix: y = x·Wᵀ + scale·(x·a)·b, Eq. 2 of the paper. */
+export interface LowRank {
+  /** (in, r), or (B, in, r) with one change per sample of the batch */
+  readonly a: Tensor;
+  /** (r, out) or (B, r, out) */
+  readonly b: Tensor;
+  readonly scale: number;
+}
+
+export interface Weights {
+  /** What this view's keys begin with, "" or ending in a dot. */
+  readonly prefix: string;
+  /** The weight under `key` below this view. @throws WeightError if it is missing or of another shape */
+  get(key: string, shape: Shape, init?: Init): Tensor;
+  has(key: string): boolean;
+  /** The view on `name.…` below this one. */
+  at(name: string): Weights;
+  /** The low-rank change of the matrix under `key`, if this view carries one. */
+  lowRank(key: string): LowRank | undefined;
+}
+
+/** A weight that the model needs is missing, of another shape, or left over. */
+export class WeightError extends Error {
+  override readonly name = "WeightError";
+  readonly code: "E_WEIGHT_MISSING" | "E_WEIGHT_SHAPE" | "E_WEIGHT_UNREAD";
+  constructor(code: WeightError["code"], message: string) {
+    super(`${message} [${code}]`);
+    this.code = code;
+  }
+}
+
+/** A source of weights by full key; `view` makes a Weights of it. */
+export interface WeightSource {
+  get(key: string, shape: Shape, init?: Init): Tensor;
+  has(key: string): boolean;
+  lowRank?(key: string): LowRank | undefined;
+}
+
+export const view = (source: WeightSource, prefix: string = ""): Weights => ({
+  prefix,
+  get: (key, shape, init) => source.get(prefix + key, shape, init),
+  has: (key) => source.has(prefix + key),
+  at: (name) => view(source, `${prefix}${name}.`),
+  lowRank: (key) => source.lowRank?.(prefix + key),
+});
+
+/** `base` with low-rank changes on some matrices, by full key of the matrix ("….to_q.weight"). */
+export const withLowRank = (base: Weights, changes: ReadonlyMap<string, LowRank>): Weights =>
+  view({
+    get: (key, shape, init) => base.get(key, shape, init),
+    has: (key) => base.has(key),
+    lowRank: (key) => changes.get(key) ?? base.lowRank(key),
+  });

@@ -1,0 +1,133 @@
+import { createHash } from "node:crypto";
+import { beforeAll, expect, test } from "vitest";
+import { PLACE_NAMES, PLAIN_NAMES, paintPlace } from "./backgrounds.ts";
+import { sceneAt } from "./dataset.ts";
+import { LOOKS } from "./looks.ts";
+import { Random } from "./random.ts";
+import { renderPhoto, renderScene } from "./render.ts";
+import { ITEMS, type Scene } from "./scene.ts";
+import { drawSprites, type Sprites } from "./sprites.ts";
+import { HANDS, subjectBy } from "./subjects.ts";
+
+let sprites: Sprites;
+const scene: Scene = {
+  subject: subjectBy("wolf").hexcode,
+  hand: "noto",
+  place: "beach",
+  look: "none",
+  count: 1,
+  size: "normal",
+  position: "center",
+  item: "none",
+  manner: "worn",
+  seed: 5,
+  caption: "a wolf on the beach",
+};
+
+beforeAll(async () => {
+  sprites = await drawSprites(["wolf", "top hat", "sunflower", "balloon"].map(subjectBy));
+});
+
+const sha = (bytes: Uint8Array): string => createHash("sha256").update(bytes).digest("hex");
+
+/** Mean absolute difference of two pictures, 0..255. */
+function distance(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  let sum = 0;
+  for (let i = 0; i < a.length; i++) sum += Math.abs(a[i]! - b[i]!);
+  return sum / a.length;
+}
+
+test("the same spec gives the same bytes, another seed others", () => {
+  for (const look of LOOKS) {
+    const spec: Scene = { ...scene, look, item: "hat" };
+    expect(sha(renderScene(sprites, spec))).toBe(sha(renderScene(sprites, spec)));
+    expect(sha(renderScene(sprites, { ...spec, seed: 6 }))).not.toBe(sha(renderScene(sprites, spec)));
+  }
+});
+
+test("backgrounds are painted the same on every machine", () => {
+  const hash = createHash("sha256");
+  for (const name of [...PLACE_NAMES, ...PLAIN_NAMES]) hash.update(paintPlace(name, 1, 32).bytes());
+  expect(hash.digest("hex")).toBe("2931e9cca4876540ce1c522c6910fb11ab1303665d97e549b27dea365bc5659f");
+});
+
+test("there are at least 15 drawn places and 10 colours, and each differs from all others", () => {
+  expect(PLACE_NAMES.length).toBeGreaterThanOrEqual(15);
+  expect(PLAIN_NAMES.length).toBeGreaterThanOrEqual(10);
+  const means = [...PLACE_NAMES, ...PLAIN_NAMES].map((name) => {
+    const sum = new Float64Array(16 * 16 * 3);
+    for (let seed = 0; seed < 6; seed++) {
+      for (const [i, x] of paintPlace(name, seed, 16).data.entries()) sum[i]! += x / 6;
+    }
+    return { name, sum };
+  });
+  for (const a of means) {
+    for (const b of means) if (a !== b) expect(distance(a.sum, b.sum), `${a.name} and ${b.name}`).toBeGreaterThan(9);
+  }
+});
+
+test("a place varies with its seed", () => {
+  for (const name of PLACE_NAMES) {
+    expect(distance(paintPlace(name, 1).data, paintPlace(name, 2).data), name).toBeGreaterThan(3);
+  }
+});
+
+test("each look changes the picture in its own way", () => {
+  const pictures = LOOKS.map((look) => renderScene(sprites, { ...scene, look }));
+  for (const [i, a] of pictures.entries()) {
+    for (const [j, b] of pictures.entries()) {
+      if (i < j) expect(distance(a, b), `${LOOKS[i]} and ${LOOKS[j]}`).toBeGreaterThan(8);
+    }
+  }
+});
+
+test("each hand draws the subject in its own way", () => {
+  const photos = HANDS.map((hand) => renderPhoto(sprites.get(scene.subject, hand), 3));
+  for (const [i, a] of photos.entries()) {
+    for (const b of photos.slice(i + 1)) expect(distance(a, b)).toBeGreaterThan(4);
+  }
+});
+
+test("size, place in the picture and count show", () => {
+  const ink = (spec: Partial<Scene>, inside: (x: number, y: number) => boolean): number => {
+    const plain = paintPlace("white", scene.seed).bytes();
+    const picture = renderScene(sprites, { ...scene, place: "white", ...spec });
+    let count = 0;
+    for (let i = 0; i < 64 * 64; i++) {
+      if (Math.abs(picture[i * 3]! - plain[i * 3]!) > 40 && inside(i % 64, Math.floor(i / 64))) count++;
+    }
+    return count;
+  };
+  const all = (): boolean => true;
+  const areas = (["tiny", "small", "normal", "large"] as const).map((size) => ink({ size }, all));
+  expect(areas).toEqual([...areas].sort((a, b) => a - b));
+  expect(areas[3]).toBeGreaterThan(6 * areas[0]!);
+  const half = { left: (x: number) => x < 32, right: (x: number) => x >= 32 };
+  expect(ink({ position: "left", size: "small" }, half.left)).toBeGreaterThan(
+    9 * ink({ position: "left", size: "small" }, half.right),
+  );
+  expect(ink({ position: "top", size: "small" }, (_, y) => y < 32)).toBeGreaterThan(
+    9 * ink({ position: "top", size: "small" }, (_, y) => y >= 32),
+  );
+  expect(ink({ count: 2, size: "small" }, half.left)).toBeGreaterThan(20);
+  expect(ink({ count: 2, size: "small" }, half.right)).toBeGreaterThan(20);
+});
+
+test("an item is drawn", () => {
+  const bare = renderScene(sprites, scene);
+  for (const item of ITEMS.filter((i) => i === "hat" || i === "flower" || i === "balloon")) {
+    const manner = item === "hat" ? "worn" : "beside";
+    expect(distance(bare, renderScene(sprites, { ...scene, item, manner })), item).toBeGreaterThan(4);
+  }
+});
+
+test("a data set's scenes do not depend on its size", () => {
+  const options = { split: "train", count: 10, seed: 1 } as const;
+  expect(sceneAt(options, 3)).toEqual(sceneAt({ ...options, count: 99 }, 3));
+  expect(new Random(1, "a").uint()).toBe(new Random(1, "a").uint());
+  expect(new Random(1, "a").uint()).not.toBe(new Random(1, "b").uint());
+});
+
+test("a sprite that was not rasterised is an error that names it", () => {
+  expect(() => sprites.get("1F98A", "noto")).toThrow("no sprite 1F98A/noto");
+});

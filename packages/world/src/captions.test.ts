@@ -1,8 +1,9 @@
+import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
 import { sceneAt } from "./dataset.ts";
 import { isUncounted, plural, withArticle } from "./nouns.ts";
 import { HELD_OUT_NAMES, HELD_OUT_SUBGROUPS } from "./subject-list.ts";
-import { type Split, subjects, subjectsOf } from "./subjects.ts";
+import { type Split, splitNames, subjects, subjectsOf } from "./subjects.ts";
 import { vocabulary, wordsOf } from "./vocabulary.ts";
 
 const splits: readonly Split[] = ["train", "validation", "held-out"];
@@ -24,6 +25,11 @@ test("the splits are disjoint, and whole subgroups are held out", () => {
   for (const subgroup of HELD_OUT_SUBGROUPS) expect(inTraining).not.toContain(subgroup);
   const names = new Set(subjectsOf("held-out").map((s) => s.name));
   expect(HELD_OUT_NAMES.filter((name) => !names.has(name))).toEqual([]);
+});
+
+test("the splits are the ones on record", () => {
+  const file = new URL("../../../models/pocket/world/splits.json", import.meta.url);
+  expect(splitNames()).toEqual(JSON.parse(readFileSync(file, "utf8")));
 });
 
 test("every class word is seen in training", () => {

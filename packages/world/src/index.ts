@@ -9,5 +9,5 @@ export { renderPhoto, renderScene } from "./render.ts";
 export { ITEMS, type Item, type Manner, POSITIONS, type Position, type Scene, SIZES, type Size } from "./scene.ts";
 export { type Tile, writeSheet } from "./sheet.ts";
 export { drawSprites, openSprites, rasterize, type Sprite, Sprites } from "./sprites.ts";
-export { HANDS, type Hand, type Split, type Subject, subjectBy, subjects, subjectsOf } from "./subjects.ts";
+export { HANDS, type Hand, type Split, type Subject, splitNames, subjectBy, subjects, subjectsOf } from "./subjects.ts";
 export { vocabulary, wordsOf } from "./vocabulary.ts";

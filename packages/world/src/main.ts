@@ -4,9 +4,10 @@
  *   node --import tsx packages/world/src/main.ts --split train --count 60000 --seed 1 --out data/world/train.safetensors
  *   … --pairs      also a reference picture per scene
  *   … --sheet      --out is a PNG with the scenes and their captions
+ *   … --list       --out is a JSON file: the names of the subjects of each split
  *   … --photos     --out is a folder; writes the photo of each --subject NAME/HAND, 256 pixels a side
  */
-import { mkdirSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import sharp from "sharp";
@@ -14,7 +15,7 @@ import { sceneAt, writeDataset } from "./dataset.ts";
 import { renderPhoto, renderScene } from "./render.ts";
 import { writeSheet } from "./sheet.ts";
 import { openSprites, rasterize } from "./sprites.ts";
-import { type Hand, type Split, subjectBy } from "./subjects.ts";
+import { type Hand, type Split, splitNames, subjectBy } from "./subjects.ts";
 
 const { values } = parseArgs({
   options: {
@@ -24,6 +25,7 @@ const { values } = parseArgs({
     out: { type: "string" },
     pairs: { type: "boolean", default: false },
     sheet: { type: "boolean", default: false },
+    list: { type: "boolean", default: false },
     photos: { type: "boolean", default: false },
     subject: { type: "string", multiple: true, default: [] },
     cache: { type: "string", default: "data/world/sprites.bin" },
@@ -44,6 +46,7 @@ async function main(): Promise<void> {
     throw new Error(`--split ${split}: needed train, validation or held-out`);
   if (!Number.isInteger(count) || count < 1 || !Number.isInteger(seed))
     throw new Error("--count and --seed are whole numbers");
+  if (values.list) return writeFileSync(out, `${JSON.stringify(splitNames(), null, 1)}\n`);
   if (values.photos) return writePhotos(out, seed);
   const sprites = await openSprites(values.cache, (done, total) => progress("sprites", total)(done));
   const options = { split: split as Split, count, seed, pairs: values.pairs };

@@ -140,8 +140,8 @@ function drawWorn(canvas: Canvas, sprites: Sprites, scene: Scene, sprite: Sprite
   const angle = at.angle ?? 0;
   let [du, dv, size] = [0, 0, 0];
   if (scene.item === "hat" || scene.item === "crown") {
-    size = Math.max(0.17 / at.size, Math.min(0.62, head.width * 1.1, w * 1.1) * 0.5 + 0.22) / (2 * iw);
-    [du, dv] = [head.u, head.v - ih * size * 0.62];
+    size = Math.max(0.17 / at.size, Math.min(0.62, head.width * 1.1, w * 1.1) * 0.55 + 0.28) / (2 * iw);
+    [du, dv] = [head.u, head.v - ih * size * 0.55];
   } else if (scene.item === "glasses") {
     [du, dv, size] = [0, -h * 0.22, w * 1.5];
   } else {

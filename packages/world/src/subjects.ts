@@ -57,6 +57,12 @@ export function subjectsOf(split: Split): readonly Subject[] {
   return subjects().filter((s) => s.split === split);
 }
 
+/** The names of the subjects of each split. */
+export function splitNames(): Record<Split, string[]> {
+  const names = (split: Split): string[] => subjectsOf(split).map((s) => s.name);
+  return { "held-out": names("held-out"), validation: names("validation"), train: names("train") };
+}
+
 /** @throws RangeError if there is no such subject */
 export function subjectBy(key: string): Subject {
   index ??= new Map(subjects().flatMap((s) => [[s.hexcode, s] as const, [s.name, s] as const]));

@@ -45,7 +45,7 @@ export function makeNode(
 ): Node {
   const outputs: Tensor[] = [];
   const node: Node = { id: nextId++, op, inputs, attrs, outputs, region: currentRegion };
-  specs.forEach(({ shape, dtype }, index) => outputs.push({ node, index, shape, dtype }));
+  for (const [index, { shape, dtype }] of specs.entries()) outputs.push({ node, index, shape, dtype });
   currentRegion?.nodes.push(node);
   return node;
 }

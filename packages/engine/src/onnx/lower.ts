@@ -41,7 +41,7 @@ export function lower(outputs: Readonly<Record<string, Tensor>>, device: Device)
       outputs: node.outputs,
     });
     const list = typeof result === "string" ? [result] : result;
-    node.outputs.forEach((t, i) => list[i] !== undefined && names.set(t, list[i]));
+    for (const [i, name] of list.entries()) names.set(node.outputs[i]!, name);
   }
   const values = Object.entries(outputs).map(([name, t]) => {
     const from = nameOf(t);

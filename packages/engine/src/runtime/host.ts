@@ -56,6 +56,7 @@ export class Host {
       graphOptimizationLevel: "disabled",
       enableMemPattern: false,
       logSeverityLevel: 3,
+      ...(process.env.LIKENESS_PROFILE && { enableProfiling: true, profileFilePrefix: process.env.LIKENESS_PROFILE }),
       extra: {
         session: {
           disable_prepacking: "1",
@@ -88,7 +89,9 @@ export class Host {
   }
 
   async release(id: number): Promise<void> {
-    await this.programs.get(id)?.session.release();
+    const session = this.programs.get(id)?.session;
+    if (process.env.LIKENESS_PROFILE) session?.endProfiling();
+    await session?.release();
     this.programs.delete(id);
   }
 

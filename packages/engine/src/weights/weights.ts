@@ -3,7 +3,8 @@ import type { Shape, Tensor } from "../core/tensor.ts";
 
 /** How a weight starts when a model is made to be trained. */
 export type Init =
-  | { readonly kind: "zeros" | "ones" }
+  | { readonly kind: "zeros" }
+  | { readonly kind: "ones" }
   | { readonly kind: "normal"; readonly std: number; readonly mean?: number }
   | { readonly kind: "uniform"; readonly bound: number };
 

@@ -1,0 +1,1 @@
+export { type CounterRandom, counterRandom } from "./counter.ts";

@@ -41,7 +41,7 @@ export function logf(x: number): number {
 
 const FOUR_OVER_PI: number = f(1.27323954473516);
 /** −π/4 in three parts */
-const PIO4: readonly number[] = [-0.78515625, -2.4187564849853515625e-4, -3.77489497744594108e-8].map(f);
+const PIO4: readonly number[] = [-0.78515625, -2.4187564849853516e-4, -3.774894977445941e-8].map(f);
 const SIN: readonly number[] = [-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1].map(f);
 const COS: readonly number[] = [2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2].map(f);
 

@@ -80,7 +80,7 @@ class Writer {
     write(w);
     this.varint(field * 8 + 2);
     this.varint(w.length);
-    this.chunks.push(...w.chunks);
+    for (const chunk of w.chunks) this.chunks.push(chunk);
     this.length += w.length;
     return this;
   }

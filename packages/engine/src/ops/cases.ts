@@ -234,15 +234,6 @@ export const cases: Record<Exclude<keyof typeof ops, NotOps>, Case[]> = {
       ],
     },
   ],
-  addChannels: [
-    {
-      f: (x, b) => ops.addChannels(x, b),
-      shapes: [
-        [2, 3, 2, 2],
-        [2, 3],
-      ],
-    },
-  ],
   normalize: [{ f: (x) => ops.normalize(x), shapes: [[3, 16]] }],
   layerNorm: [{ f: (x, w, b) => ops.layerNorm(x, w, b), shapes: [[2, 3, 8], [8], [8]] }],
   groupNorm: [{ f: (x, w, b) => ops.groupNorm(x, w, b, { groups: 2 }), shapes: [[2, 4, 3, 3], [4], [4]] }],

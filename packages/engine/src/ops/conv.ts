@@ -1,9 +1,8 @@
 /** 2-D convolution (cross-correlation, as torch) and its two gradients, each an op of its own. */
-import { defineOp1 } from "../core/op.ts";
+import { defineOp1, type OpContext } from "../core/op.ts";
 import { expectRank, ShapeError, show, size } from "../core/shape.ts";
 import type { Shape, Tensor } from "../core/tensor.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
-import { add } from "./arithmetic.ts";
 import { reshape } from "./movement.ts";
 import { sum } from "./reduce.ts";
 
@@ -109,45 +108,18 @@ export const conv2dWeightGrad: (x: Tensor, dy: Tensor, shape: Shape, attrs: Conv
 const weightGradOp = defineOp1<ConvAttrs & { shape: Shape }>({
   name: "conv2dWeightGrad",
   infer: ([x], { shape }) => ({ shape, dtype: x!.dtype }),
-  // One matrix product per kernel tap over shifted views: dW[:, :, i, j] = dy · shift(x, i, j)ᵀ. Of the two, the
-  // tensor with fewer channels is the one to shift.
-  lower: (g, [x, dy], { attrs, inputs }) => {
-    const [o, c, kh, kw] = attrs.shape as [number, number, number, number];
-    const [, , h, w] = inputs[0]!.shape as [number, number, number, number];
-    const [, , oh, ow] = inputs[1]!.shape as [number, number, number, number];
-    const { stride, padding } = attrs;
-    const same = stride === 1 && oh === h && ow === w;
-    const shiftDy = same && o < c && kh * kw > 1;
-    const xs = channelsFirst(g, x!, inputs[0]!.shape, shiftDy ? 0 : padding);
-    const dys = channelsFirst(g, dy!, inputs[1]!.shape, shiftDy ? padding : 0);
-    const flatX = shiftDy ? g.reshape(xs, [c, -1]) : "";
-    const flatDy = shiftDy ? "" : g.reshape(dys, [o, -1]);
-    const taps: string[] = [];
-    for (let i = 0; i < kh; i++)
-      for (let j = 0; j < kw; j++) {
-        const [si, sj] = shiftDy ? [kh - 1 - i, kw - 1 - j] : [i, j];
-        const moved = shiftDy ? dys : xs;
-        const shifted =
-          kh * kw === 1 && stride === 1 && padding === 0
-            ? moved
-            : g.slice(
-                moved,
-                [si, sj],
-                [si + (oh - 1) * stride + 1, sj + (ow - 1) * stride + 1],
-                [2, 3],
-                [stride, stride],
-              );
-        const flat = g.reshape(shifted, [shiftDy ? o : c, -1]);
-        const pair = shiftDy ? [flat, flatX] : [flatDy, flat];
-        taps.push(g.add("Gemm", pair, { transA: 0, transB: 1 }));
-      }
-    if (taps.length === 1) return g.reshape(taps[0]!, attrs.shape);
-    const stacked = g.add(
-      "Concat",
-      taps.map((t) => g.reshape(t, [1, o * c])),
-      { axis: 0 },
-    );
-    return g.reshape(g.transpose(stacked, [1, 0]), attrs.shape);
+  // One matrix product per kernel tap over shifted views: dW[:, :, i, j] = dy · shift(x, i, j)ᵀ.
+  lower: (g, names, ctx) => {
+    const { shape, stride, padding } = ctx.attrs;
+    const [o, c, kh, kw] = shape as [number, number, number, number];
+    if (kh * kw === 1 && stride === 1 && padding === 0) {
+      const [x, dy] = names.map((n, i) => g.reshape(channelsFirst(g, n, ctx.inputs[i]!.shape, 0), [i ? o : c, -1]));
+      return g.reshape(g.add("Gemm", [dy!, x!], { transB: 1 }), shape);
+    }
+    const same = stride === 1 && kh === 3 && kw === 3 && padding === 1;
+    const taps = same ? tapsOfSame(g, names, ctx.inputs, o < c) : tapsOfAny(g, names, ctx);
+    const stacked = g.add("Concat", taps.map((t) => g.reshape(t, [1, o * c])), { axis: 0 });
+    return g.reshape(g.transpose(stacked, [1, 0]), shape);
   },
   vjp: ({ inputs: [x, dy], attrs }, [ddw]) => [
     conv2dInputGrad(dy!, ddw!, x!.shape, attrs),
@@ -155,13 +127,50 @@ const weightGradOp = defineOp1<ConvAttrs & { shape: Shape }>({
   ],
 });
 
+/**
+ * The nine taps of a 3×3 convolution with padding 1. With one zero column right of each row and one zero row below each
+ * picture, a shift by (i, j) is a shift of the flattened picture, so each view is one contiguous copy per channel. Of
+ * the two tensors, the one with fewer channels is shifted.
+ */
+function tapsOfSame(g: GraphBuilder, [x, dy]: readonly string[], inputs: readonly Tensor[], shiftDy: boolean): string[] {
+  const flat = (name: string, [b, c, h, w]: Shape): [string, number, number] => {
+    const padded = g.add("Pad", [name, g.ints([0, 0, 0, 0, 0, 0, 1, 1])]);
+    const first = b === 1 ? padded : g.transpose(padded, [1, 0, 2, 3]);
+    const length = b! * (h! + 1) * (w! + 1);
+    return [g.reshape(first, [c!, length]), length, w! + 1];
+  };
+  const [xs, length, row] = flat(x!, inputs[0]!.shape);
+  const [dys] = flat(dy!, inputs[1]!.shape);
+  const reach = row + 1;
+  const wide = g.add("Pad", [shiftDy ? dys : xs, g.ints([0, reach, 0, reach])]);
+  return [-1, 0, 1].flatMap((i) =>
+    [-1, 0, 1].map((j) => {
+      const start = reach + (shiftDy ? -1 : 1) * (i * row + j);
+      const moved = g.slice(wide, [start], [start + length], [1]);
+      return g.add("Gemm", shiftDy ? [moved, xs] : [dys, moved], { transB: 1 });
+    }),
+  );
+}
+
+function tapsOfAny(g: GraphBuilder, [x, dy]: readonly string[], { attrs, inputs }: OpContext<ConvAttrs & { shape: Shape }>): string[] {
+  const [o, c, kh, kw] = attrs.shape as [number, number, number, number];
+  const [, , oh, ow] = inputs[1]!.shape as [number, number, number, number];
+  const { stride, padding } = attrs;
+  const xs = channelsFirst(g, x!, inputs[0]!.shape, padding);
+  const dys = g.reshape(channelsFirst(g, dy!, inputs[1]!.shape, 0), [o, -1]);
+  const taps: string[] = [];
+  for (let i = 0; i < kh; i++)
+    for (let j = 0; j < kw; j++) {
+      const ends = [i + (oh - 1) * stride + 1, j + (ow - 1) * stride + 1];
+      const moved = g.slice(xs, [i, j], ends, [2, 3], [stride, stride]);
+      taps.push(g.add("Gemm", [dys, g.reshape(moved, [c, -1])], { transB: 1 }));
+    }
+  return taps;
+}
+
 /** (B, C, H, W) → (C, B, H + 2p, W + 2p). */
 function channelsFirst(g: GraphBuilder, x: string, [b, c, h, w]: Shape, p: number): string {
   const padded = p ? g.add("Pad", [x, g.ints([0, 0, p, p, 0, 0, p, p])]) : x;
   if (b === 1) return g.reshape(padded, [c!, 1, h! + 2 * p, w! + 2 * p]);
   return g.transpose(padded, [1, 0, 2, 3]);
 }
-
-/** Adds a per-channel term: x (B, C, H, W) + b (C) or (B, C). */
-export const addChannels: (x: Tensor, b: Tensor) => Tensor = (x, b) =>
-  add(x, reshape(b, [b.shape.length === 2 ? b.shape[0]! : 1, x.shape[1]!, 1, 1]));

@@ -2,19 +2,34 @@
 
 /** The first key that occurs twice in the same object of a valid JSON text, or undefined. */
 export function duplicateKey(text: string): string | undefined {
-  const seen: (Set<string> | undefined)[] = [];
-  const strings = /"(?:[^"\\]|\\.)*"|[{}[\]]/g;
-  for (let m = strings.exec(text); m; m = strings.exec(text)) {
-    const token = m[0];
-    if (token === "{") seen.push(new Set());
-    else if (token === "[") seen.push(undefined);
-    else if (token === "}" || token === "]") seen.pop();
-    else if (/^\s*:/.test(text.slice(strings.lastIndex, strings.lastIndex + 16))) {
-      const key = JSON.parse(token) as string;
-      const keys = seen.at(-1);
-      if (keys?.has(key)) return key;
-      keys?.add(key);
+  const open: (Set<string> | undefined)[] = []; // keys of the objects around, undefined for arrays
+  for (let at = 0; at < text.length; at++) {
+    const c = text[at];
+    if (c === "{") open.push(new Set());
+    else if (c === "[") open.push(undefined);
+    else if (c === "}" || c === "]") open.pop();
+    else if (c === '"') {
+      const end = stringEnd(text, at);
+      let next = end + 1;
+      while (/\s/.test(text[next] ?? "x")) next++;
+      if (text[next] === ":") {
+        const key = JSON.parse(text.slice(at, end + 1)) as string;
+        const keys = open.at(-1);
+        if (keys?.has(key)) return key;
+        keys?.add(key);
+      }
+      at = end;
     }
   }
   return undefined;
+}
+
+/** Index of the quote that closes the string opened at `at`. */
+function stringEnd(text: string, at: number): number {
+  for (let end = text.indexOf('"', at + 1); end >= 0; end = text.indexOf('"', end + 1)) {
+    let slashes = 0;
+    while (text[end - 1 - slashes] === "\\") slashes++;
+    if (slashes % 2 === 0) return end;
+  }
+  return text.length;
 }

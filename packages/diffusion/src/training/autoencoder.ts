@@ -1,0 +1,75 @@
+/** Training of an AutoencoderKL: reconstruction and a light pull of the latents towards the normal distribution. */
+import {
+  abs,
+  add,
+  counterRandom,
+  exp,
+  type Feeds,
+  input,
+  mean,
+  mul,
+  slice,
+  square,
+  sub,
+  type Tensor,
+  Variables,
+} from "@likeness/engine";
+import type { AutoencoderKLConfig } from "../config/vae.ts";
+import { decode, encode } from "../models/autoencoder-kl.ts";
+import type { PictureFile } from "./data.ts";
+import { type TrainingTask, weighted } from "./loop.ts";
+
+export interface AutoencoderTrainingOptions {
+  readonly batchSize: number;
+  readonly seed: number;
+  readonly klWeight: number;
+}
+
+/** KL(q(z|x) ‖ N(0, 1)), mean over all latents. @eq vae:b Kingma & Welling 2014, arXiv:1312.6114, appendix B */
+export const klDivergence = (mu: Tensor, logvar: Tensor): Tensor =>
+  mul(mean(sub(add(square(mu), exp(logvar)), add(logvar, 1))), 0.5);
+
+export function autoencoderTask(
+  config: AutoencoderKLConfig,
+  data: PictureFile,
+  options: AutoencoderTrainingOptions,
+  start: (key: string) => Float32Array | undefined,
+): TrainingTask {
+  const { batchSize: b, seed, klWeight } = options;
+  const variables = new Variables({ seed, start });
+  const w = variables.weights();
+  const x = input("pixels", [b, 3, data.height, data.width]);
+  const { mean: mu, logvar } = encode(w, config, x);
+  const noise = input("noise", mu.shape);
+  const y = decode(w, config, add(mu, mul(exp(mul(logvar, 0.5)), noise)));
+  const error = sub(x, y);
+  const l1 = mean(abs(error));
+  const mse = mean(square(error));
+  const edges = roughness(error); // a blurred edge counts more than a shade that is a little off
+  const kl = klDivergence(mu, logvar);
+  const loss = weighted([
+    [1, l1],
+    [1, mse],
+    [0.5, edges],
+    [klWeight, kl],
+  ]);
+  const count = mu.shape.reduce((n, d) => n * d, 1);
+  return {
+    variables,
+    batchSize: b,
+    scalars: { loss, l1, mse, kl },
+    feeds: (step): Feeds => {
+      const random = counterRandom(seed, `autoencoder step ${step}`);
+      const indices = Int32Array.from({ length: b }, () => random.int(data.count));
+      return { pixels: data.batch(indices), noise: random.normal(count) };
+    },
+  };
+}
+
+/** Mean absolute first difference along height and width of x (B, C, H, W). */
+function roughness(x: Tensor): Tensor {
+  const [, , h, w] = x.shape as [number, number, number, number];
+  const vertical = sub(slice(x, [1], [h], [2]), slice(x, [0], [h - 1], [2]));
+  const horizontal = sub(slice(x, [1], [w], [3]), slice(x, [0], [w - 1], [3]));
+  return add(mean(abs(vertical)), mean(abs(horizontal)));
+}

@@ -1,0 +1,42 @@
+/** The config of `likeness train`: which model of a diffusers folder, on which data, for how long. */
+import { z } from "zod";
+
+const shared = {
+  /** A diffusers folder; the part to be trained needs its config.json there, the weights are written beside it. */
+  model: z.string(),
+  /** Captioned pictures: a .safetensors file with `images` and metadata `captions`. */
+  data: z.string(),
+  /** Folder of log and checkpoint. */
+  run: z.string(),
+  seed: z.int().nonnegative().default(0),
+  steps: z.int().positive(),
+  batch_size: z.int().positive(),
+  learning_rate: z.number().positive(),
+  warmup_steps: z.int().positive().default(100),
+  decay_steps: z.int().positive().default(1),
+  weight_decay: z.number().nonnegative().default(0),
+  max_grad_norm: z.number().positive().default(1),
+  ema_decay: z.number().min(0).max(1).default(0.999),
+  checkpointing_steps: z.int().positive().default(500),
+  logging_steps: z.int().positive().default(10),
+};
+
+export const AutoencoderTraining = z.strictObject({
+  task: z.literal("autoencoder"),
+  ...shared,
+  kl_weight: z.number().nonnegative().default(1e-4),
+});
+
+export const ClipTraining = z.strictObject({ task: z.literal("clip"), ...shared });
+
+export const UnetTraining = z.strictObject({
+  task: z.literal("unet"),
+  ...shared,
+  /** Share of captions replaced by the empty prompt, for classifier-free guidance. */
+  caption_dropout: z.number().min(0).max(1).default(0.1),
+  /** min-SNR weighting (Hang et al. 2023); null weighs all timesteps alike. */
+  snr_gamma: z.number().positive().nullable().default(5),
+});
+
+export const TrainingConfig = z.discriminatedUnion("task", [AutoencoderTraining, ClipTraining, UnetTraining]);
+export type TrainingConfig = z.output<typeof TrainingConfig>;

@@ -1,0 +1,75 @@
+/** Captioned pictures in one .safetensors file: tensor `images` U8 (N, H, W, 3), metadata `captions` (JSON strings). */
+import { closeSync, openSync, readSync } from "node:fs";
+import { readSafetensorsHeader, SafetensorsError, type SafetensorsHeader } from "@likeness/engine";
+
+export class PictureFile {
+  readonly header: SafetensorsHeader;
+  readonly count: number;
+  readonly height: number;
+  readonly width: number;
+  private readonly file: number;
+
+  /** @throws SafetensorsError if the file holds no pictures */
+  constructor(path: string) {
+    this.header = readSafetensorsHeader(path);
+    const images = this.header.tensors.get("images");
+    if (images?.dtype !== "U8" || images.shape.length !== 4 || images.shape[3] !== 3)
+      throw new SafetensorsError(
+        path,
+        `"images": needed U8 of shape (N, H, W, 3), found ${images ? `${images.dtype} (${images.shape.join(", ")})` : "no such tensor"}.`,
+      );
+    [this.count, this.height, this.width] = images.shape as [number, number, number];
+    this.file = openSync(this.header.path, "r");
+  }
+
+  /** A list that the metadata hold as JSON, one entry per picture. @throws SafetensorsError */
+  list(key: string): string[] {
+    const list = JSON.parse(this.header.metadata[key] ?? "null") as unknown;
+    if (!Array.isArray(list) || list.length !== this.count)
+      throw new SafetensorsError(
+        this.header.path,
+        `metadata "${key}": needed a list of ${this.count} entries, found ${Array.isArray(list) ? list.length : "none"}.`,
+      );
+    return list as string[];
+  }
+
+  /** Pictures by index as (n, 3, H, W) in [−1, 1]; `flip` mirrors those for which it is true. */
+  batch(
+    indices: ArrayLike<number>,
+    { tensor = "images", flip }: { tensor?: string; flip?: ArrayLike<number | boolean> } = {},
+  ): Float32Array {
+    const entry = this.header.tensors.get(tensor);
+    if (!entry)
+      throw new SafetensorsError(this.header.path, `"${tensor}": needed this tensor, found none of that name.`);
+    const [h, w] = [this.height, this.width];
+    const bytes = h * w * 3;
+    const pixels = new Uint8Array(bytes);
+    const out = new Float32Array(indices.length * bytes);
+    for (let n = 0; n < indices.length; n++) {
+      readSync(this.file, pixels, 0, bytes, entry.offset + indices[n]! * bytes);
+      toPlanes(pixels, out.subarray(n * bytes, (n + 1) * bytes), h, w, Boolean(flip?.[n]));
+    }
+    return out;
+  }
+
+  close(): void {
+    closeSync(this.file);
+  }
+}
+
+/** HWC bytes → CHW in [−1, 1]. */
+export function toPlanes(pixels: Uint8Array, out: Float32Array, h: number, w: number, mirror: boolean = false): void {
+  for (let c = 0; c < 3; c++)
+    for (let y = 0; y < h; y++)
+      for (let x = 0; x < w; x++)
+        out[(c * h + y) * w + x] = pixels[(y * w + (mirror ? w - 1 - x : x)) * 3 + c]! / 127.5 - 1;
+}
+
+/** CHW about [−1, 1] → HWC bytes, rounded and clamped. */
+export function toPixels(planes: Float32Array, h: number, w: number): Uint8Array {
+  const out = new Uint8Array(h * w * 3);
+  for (let c = 0; c < 3; c++)
+    for (let i = 0; i < h * w; i++)
+      out[i * 3 + c] = Math.round(Math.min(1, Math.max(0, planes[c * h * w + i]! / 2 + 0.5)) * 255);
+  return out;
+}

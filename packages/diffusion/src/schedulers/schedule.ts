@@ -21,13 +21,11 @@ export function betasOf({ num_train_timesteps: n, beta_start, beta_end, beta_sch
   return Float32Array.from({ length: n }, (_, i) => Math.min(1 - alphaBar((i + 1) / n) / alphaBar(i / n), 0.999));
 }
 
-/** torch.linspace in float32: from either end towards the middle. */
+/** torch.linspace in float32: from either end towards the middle, product and sum rounded once together. */
 function linspace(start: number, end: number, n: number): Float32Array {
   const [a, b] = [f(start), f(end)];
   const step = f(f(b - a) / Math.max(1, n - 1));
-  return Float32Array.from({ length: n }, (_, i) =>
-    n === 1 || i < n >> 1 ? a + f(step * i) : b - f(step * (n - i - 1)),
-  );
+  return Float32Array.from({ length: n }, (_, i) => (n === 1 || i < n >> 1 ? a + step * i : b - step * (n - i - 1)));
 }
 
 /** ∏ (1 − β), accumulated in float64 and rounded, as torch.cumprod does. */

@@ -13,9 +13,9 @@ export function timestepsOf(config: BaseConfig, n: number): number[] {
     const step = (total - 1) / Math.max(1, n - 1);
     return count(n, (i) => roundHalfEven(n > 1 && i === 0 ? total - 1 : (n - 1 - i) * step));
   }
-  // numpy.arange(total, 0, −total/n)
+  // numpy.arange(total, 0, −total/n), which adds the rounded difference of its first two values
   const step = total - total / n - total;
-  return count(Math.ceil(-total / step), (i) => roundHalfEven(total + i * step) - 1);
+  return count(Math.ceil(total / (total / n)), (i) => roundHalfEven(total + i * step) - 1);
 }
 
 const count = (n: number, at: (i: number) => number): number[] => Array.from({ length: n }, (_, i) => at(i));

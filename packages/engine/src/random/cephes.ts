@@ -1,13 +1,14 @@
 /**
  * Natural logarithm, sine and cosine in float32 arithmetic: the Cephes polynomials (S. L. Moshier) with the order of
- * operations of torch's AVX2 kernels, fused multiply-adds included, so that the last bit agrees too.
+ * operations of torch's AVX2 kernels, fused multiply-adds included, so that the last bit agrees too. (Which of two
+ * neighbouring sums its compiler fused was found by comparing a million values.)
  */
 
 const f = Math.fround;
 const bits = new Uint32Array(1);
 const float = new Float32Array(bits.buffer);
 
-/** a·b + c, rounded once (the product of two float32 is exact in float64). */
+/** a·b + c fused: the product is exact in float64; that the sum is rounded twice shows in about one of 2^29 sums. */
 const fma = (a: number, b: number, c: number): number => f(a * b + c);
 
 const horner = (x: number, coefficients: readonly number[]): number => coefficients.reduce((y, c) => fma(y, x, c));
@@ -33,8 +34,7 @@ export function logf(x: number): number {
     r = f(r + m);
   }
   const z = f(r * r);
-  let y = f(f(horner(r, LOG) * r) * z);
-  y = fma(e, LN2_LOW, y);
+  let y = fma(f(horner(r, LOG) * r), z, f(e * LN2_LOW));
   y = fma(-0.5, z, y);
   return fma(e, LN2_HIGH, f(r + y));
 }
@@ -50,7 +50,7 @@ export function sincosf(x: number): [number, number] {
   const octant = (Math.trunc(f(x * FOUR_OVER_PI)) + 1) & ~1;
   const r = PIO4.reduce((rest, part) => fma(octant, part, rest), x);
   const z = f(r * r);
-  const c = f(fma(-0.5, z, f(f(horner(z, COS) * z) * z)) + 1);
+  const c = f(fma(f(horner(z, COS) * z), z, -0.5 * z) + 1);
   const s = fma(f(horner(z, SIN) * z), r, r);
   const swap = (octant & 2) !== 0;
   const sin = swap ? c : s;

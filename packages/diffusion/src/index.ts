@@ -12,3 +12,8 @@ export * from "./models/layers.ts";
 export * from "./models/resnet.ts";
 export * from "./models/transformer-2d.ts";
 export * from "./models/unet-2d-condition.ts";
+export * from "./schedulers/index.ts";
+export * from "./tokenizers/index.ts";
+export * from "./training/data.ts";
+export * from "./training/loop.ts";
+export * from "./training/run.ts";

@@ -26,7 +26,7 @@ export const textEmbeds = (w: Weights, config: CLIPTextConfig, projection: numbe
   });
 
 /** exp(logit_scale), the inverse temperature. */
-export const logitScale = (w: Weights, config: CLIPConfig): Tensor =>
+export const logitScale = (w: Weights, config: Pick<CLIPConfig, "logit_scale_init_value">): Tensor =>
   exp(w.get("logit_scale", [], { kind: "normal", std: 0, mean: config.logit_scale_init_value }));
 
 /** Rows scaled to length one. */

@@ -14,10 +14,12 @@ export class PictureFile {
     this.header = readSafetensorsHeader(path);
     const images = this.header.tensors.get("images");
     if (images?.dtype !== "U8" || images.shape.length !== 4 || images.shape[3] !== 3)
-      throw new SafetensorsError(
-        path,
-        `"images": needed U8 of shape (N, H, W, 3), found ${images ? `${images.dtype} (${images.shape.join(", ")})` : "no such tensor"}.`,
-      );
+      throw new SafetensorsError(path, {
+        what: '"images"',
+        needed: "U8 of shape (N, H, W, 3)",
+        found: images ? `${images.dtype} (${images.shape.join(", ")})` : "no such tensor",
+        next: "A data set holds pictures in one tensor and their captions in the metadata.",
+      });
     [this.count, this.height, this.width] = images.shape as [number, number, number];
     this.file = openSync(this.header.path, "r");
   }
@@ -26,10 +28,11 @@ export class PictureFile {
   list(key: string): string[] {
     const list = JSON.parse(this.header.metadata[key] ?? "null") as unknown;
     if (!Array.isArray(list) || list.length !== this.count)
-      throw new SafetensorsError(
-        this.header.path,
-        `metadata "${key}": needed a list of ${this.count} entries, found ${Array.isArray(list) ? list.length : "none"}.`,
-      );
+      throw new SafetensorsError(this.header.path, {
+        what: `metadata "${key}"`,
+        needed: `a list of ${this.count} entries`,
+        found: Array.isArray(list) ? String(list.length) : "none",
+      });
     return list as string[];
   }
 
@@ -40,7 +43,11 @@ export class PictureFile {
   ): Float32Array {
     const entry = this.header.tensors.get(tensor);
     if (!entry)
-      throw new SafetensorsError(this.header.path, `"${tensor}": needed this tensor, found none of that name.`);
+      throw new SafetensorsError(this.header.path, {
+        what: `"${tensor}"`,
+        needed: "this tensor",
+        found: "none of that name",
+      });
     const [h, w] = [this.height, this.width];
     const bytes = h * w * 3;
     const pixels = new Uint8Array(bytes);

@@ -1,23 +1,37 @@
 /** `likeness train`: builds the task of a config, trains it and writes the weights into the model folder. */
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { leafName, type Runtime, toFloat16, writeSafetensors } from "@likeness/engine";
+import { leafName, openWeights, type Runtime, toFloat16, writeSafetensors } from "@likeness/engine";
+import { CLIPTextConfig, CLIPVisionConfig } from "../config/clip.ts";
 import { ConfigError, parseConfig, readConfig, readJson } from "../config/parse.ts";
+import { UNet2DConditionConfig } from "../config/unet.ts";
 import { AutoencoderKLConfig } from "../config/vae.ts";
+import { createScheduler } from "../schedulers/index.ts";
+import { loadCLIPTokenizer } from "../tokenizers/index.ts";
 import { autoencoderTask } from "./autoencoder.ts";
+import { clipTask } from "./clip.ts";
 import { TrainingConfig } from "./config.ts";
 import { PictureFile } from "./data.ts";
+import { type DenoiserParts, denoiserTask, encodeAll } from "./denoiser.ts";
 import { average, resumeFrom, type TrainingHooks, type TrainingOptions, type TrainingTask, train } from "./loop.ts";
 
 /** A part of the model folder that a run writes: which weights, under which keys. */
-export interface TrainedPart {
+interface TrainedPart {
   readonly folder: string;
   readonly file: string;
   /** Variables of this part; their names begin with `prefix`, which the file leaves out. */
   readonly prefix: string;
 }
 
-export interface PreparedRun {
+export interface RunHooks extends TrainingHooks {
+  readonly resume?: boolean;
+  /** Pictures turned into latents so far, before the first step. */
+  onCached?(done: number, total: number): void;
+}
+
+type ConfigOf<T extends TrainingConfig["task"]> = Extract<TrainingConfig, { task: T }>;
+
+interface PreparedRun {
   readonly task: TrainingTask;
   readonly parts: readonly TrainedPart[];
   /** After training, with the averaged weights in the runtime. */
@@ -33,10 +47,10 @@ export function readTrainingConfig(path: string): TrainingConfig {
 export async function runTraining(
   runtime: Runtime,
   config: TrainingConfig,
-  { resume = false, ...hooks }: TrainingHooks & { resume?: boolean } = {},
+  { resume = false, ...hooks }: RunHooks = {},
 ): Promise<number> {
   const { start } = resumeFrom(config.run, resume);
-  const { task, parts, finish } = prepare(config, start);
+  const { task, parts, finish } = await prepare(runtime, config, start, hooks.onCached ?? (() => {}));
   const options: TrainingOptions = {
     run: config.run,
     steps: config.steps,
@@ -63,22 +77,90 @@ export async function runTraining(
   });
 }
 
-function prepare(config: TrainingConfig, start: (key: string) => Float32Array | undefined): PreparedRun {
+type Start = (key: string) => Float32Array | undefined;
+
+async function prepare(
+  runtime: Runtime,
+  config: TrainingConfig,
+  start: Start,
+  onCached: (done: number, total: number) => void,
+): Promise<PreparedRun> {
   if (!existsSync(config.model))
     throw new ConfigError(`${config.model}: needed a model folder with config.json files, found none.`);
   const data = new PictureFile(config.data);
-  if (config.task === "autoencoder") {
-    const file = join(config.model, "vae", "config.json");
-    const vae = readConfig(AutoencoderKLConfig, file);
-    const task = autoencoderTask(
-      vae,
-      data,
-      { batchSize: config.batch_size, seed: config.seed, klWeight: config.kl_weight },
-      start,
+  if (config.task === "autoencoder") return prepareAutoencoder(config, data, start);
+  if (config.task === "clip") return prepareClip(config, data, start);
+  return prepareDenoiser(runtime, config, data, start, onCached);
+}
+
+function prepareAutoencoder(config: ConfigOf<"autoencoder">, data: PictureFile, start: Start): PreparedRun {
+  const file = join(config.model, "vae", "config.json");
+  const vae = readConfig(AutoencoderKLConfig, file);
+  const options = { batchSize: config.batch_size, seed: config.seed, klWeight: config.kl_weight };
+  return {
+    task: autoencoderTask(vae, data, options, start),
+    parts: [{ folder: "vae", file: "diffusion_pytorch_model", prefix: "" }],
+    // the denoiser wants latents of deviation 1
+    finish: async (runtime) => {
+      const w = openWeights([join(config.model, "vae", "diffusion_pytorch_model.safetensors")]).weights();
+      const latents = await encodeAll(runtime, w, { ...vae, scaling_factor: 1 }, data, { limit: 1024 });
+      writeConfig(file, {
+        ...(readJson(file) as object),
+        scaling_factor: Number((1 / deviation(latents)).toPrecision(5)),
+      });
+    },
+  };
+}
+
+function prepareClip(config: ConfigOf<"clip">, data: PictureFile, start: Start): PreparedRun {
+  const text = readConfig(CLIPTextConfig, join(config.model, "text_encoder", "config.json"));
+  const vision = readConfig(CLIPVisionConfig, join(config.model, "image_encoder", "config.json"));
+  const tokenizer = loadCLIPTokenizer(join(config.model, "tokenizer"));
+  return {
+    task: clipTask(text, vision, tokenizer, data, { batchSize: config.batch_size, seed: config.seed }, start),
+    parts: [
+      { folder: "text_encoder", file: "model", prefix: "text_encoder/" },
+      { folder: "image_encoder", file: "model", prefix: "image_encoder/" },
+      { folder: "image_encoder", file: "text_projection", prefix: "clip/" },
+    ],
+  };
+}
+
+async function prepareDenoiser(
+  runtime: Runtime,
+  config: ConfigOf<"unet">,
+  data: PictureFile,
+  start: Start,
+  onCached: (done: number, total: number) => void,
+): Promise<PreparedRun> {
+  const at = (...names: string[]): string => join(config.model, ...names);
+  const vae = readConfig(AutoencoderKLConfig, at("vae", "config.json"));
+  const scheduler = createScheduler(readJson(at("scheduler", "scheduler_config.json")));
+  const { prediction_type } = scheduler.config;
+  if (prediction_type === "sample")
+    throw new ConfigError(
+      `${at("scheduler")}: "prediction_type": "sample" isn't trained here; needed epsilon or v_prediction.`,
     );
-    return { task, parts: [{ folder: "vae", file: "diffusion_pytorch_model", prefix: "" }] };
-  }
-  throw new ConfigError(`task "${config.task}" isn't there yet.`);
+  const parts: DenoiserParts = {
+    unet: readConfig(UNet2DConditionConfig, at("unet", "config.json")),
+    text: readConfig(CLIPTextConfig, at("text_encoder", "config.json")),
+    textWeights: openWeights([at("text_encoder", "model.safetensors")]).weights(),
+    tokenizer: loadCLIPTokenizer(at("tokenizer")),
+    predictionType: prediction_type,
+    alphasCumprod: scheduler.alphasCumprod,
+  };
+  const vaeWeights = openWeights([at("vae", "diffusion_pytorch_model.safetensors")]).weights();
+  const latents = await encodeAll(runtime, vaeWeights, vae, data, { onProgress: (n) => onCached(n, data.count) });
+  const { batch_size: batchSize, seed, caption_dropout: captionDropout, snr_gamma: snrGamma } = config;
+  return {
+    task: denoiserTask(parts, data, latents, { batchSize, seed, captionDropout, snrGamma }, start),
+    parts: [{ folder: "unet", file: "diffusion_pytorch_model", prefix: "" }],
+  };
+}
+
+function deviation(values: Float32Array): number {
+  const mean = values.reduce((a, b) => a + b, 0) / values.length;
+  return Math.sqrt(values.reduce((a, b) => a + (b - mean) ** 2, 0) / values.length);
 }
 
 /** Writes the moving averages of one part as float16, in diffusers' layout. */
@@ -100,5 +182,4 @@ async function savePart(
 }
 
 /** Writes a changed config.json beside its weights. */
-export const writeConfig = (path: string, json: unknown): void =>
-  writeFileSync(path, `${JSON.stringify(json, null, 2)}\n`);
+const writeConfig = (path: string, json: unknown): void => writeFileSync(path, `${JSON.stringify(json, null, 2)}\n`);

@@ -1,0 +1,161 @@
+/** Training of the UNet on cached latents, with frozen autoencoder and text encoder. */
+import {
+  add,
+  counterRandom,
+  type Feeds,
+  input,
+  mean,
+  mul,
+  type Runtime,
+  reshape,
+  square,
+  sub,
+  type Tensor,
+  Variables,
+  type Weights,
+} from "@likeness/engine";
+import type { CLIPTextConfig } from "../config/clip.ts";
+import type { UNet2DConditionConfig } from "../config/unet.ts";
+import type { AutoencoderKLConfig } from "../config/vae.ts";
+import { encode } from "../models/autoencoder-kl.ts";
+import { clipTextModel, embedTokens } from "../models/clip-text.ts";
+import { unet2DConditionModel } from "../models/unet-2d-condition.ts";
+import type { CLIPTokenizer } from "../tokenizers/index.ts";
+import { tokenFeeds } from "./clip.ts";
+import type { PictureFile } from "./data.ts";
+import type { TrainingTask } from "./loop.ts";
+
+export interface DenoiserTrainingOptions {
+  readonly batchSize: number;
+  readonly seed: number;
+  readonly captionDropout: number;
+  readonly snrGamma: number | null;
+}
+
+export interface DenoiserParts {
+  readonly unet: UNet2DConditionConfig;
+  readonly text: CLIPTextConfig;
+  readonly textWeights: Weights;
+  readonly tokenizer: CLIPTokenizer;
+  readonly predictionType: "epsilon" | "v_prediction";
+  /** ᾱ_t of the training schedule. */
+  readonly alphasCumprod: Float32Array;
+}
+
+/** What one sample needs at its timestep: z_t = signal·z + sigma·ε. */
+export interface NoiseLevels {
+  readonly t: Float32Array;
+  readonly signal: Float32Array;
+  readonly sigma: Float32Array;
+  readonly weight: Float32Array;
+}
+
+/** Inputs t, signal, sigma and weight for given timesteps; min-SNR-γ: Hang et al. 2023, arXiv:2303.09556, for both targets. */
+export function noiseLevels(
+  steps: readonly number[],
+  alphas: Float32Array,
+  gamma: number | null,
+  prediction: DenoiserParts["predictionType"],
+): NoiseLevels {
+  const of = (f: (alpha: number) => number): Float32Array => Float32Array.from(steps, (t) => f(alphas[t]!));
+  const weight = (alpha: number): number => {
+    if (gamma === null) return 1;
+    const snr = alpha / (1 - alpha);
+    return Math.min(snr, gamma) / (prediction === "epsilon" ? snr : snr + 1);
+  };
+  return { t: Float32Array.from(steps), signal: of(Math.sqrt), sigma: of((a) => Math.sqrt(1 - a)), weight: of(weight) };
+}
+
+/** z_t and the target of the prediction, ε or v = signal·ε − sigma·z. All (B, C, h, w); levels (B). */
+export function noised(
+  z: Tensor,
+  noise: Tensor,
+  signal: Tensor,
+  sigma: Tensor,
+  prediction: DenoiserParts["predictionType"],
+): { sample: Tensor; target: Tensor } {
+  const [s, n] = [signal, sigma].map((x) => reshape(x, [-1, 1, 1, 1])) as [Tensor, Tensor];
+  const sample = add(mul(z, s), mul(noise, n));
+  return { sample, target: prediction === "epsilon" ? noise : sub(mul(noise, s), mul(z, n)) };
+}
+
+export function denoiserTask(
+  parts: DenoiserParts,
+  data: PictureFile,
+  latents: Float32Array,
+  options: DenoiserTrainingOptions,
+  start: (key: string) => Float32Array | undefined,
+): TrainingTask {
+  const { batchSize: b, seed, captionDropout, snrGamma } = options;
+  const { unet, text, tokenizer, predictionType } = parts;
+  const captions = data.list("captions");
+  const variables = new Variables({ seed, start });
+  const side = Math.sqrt(latents.length / data.count / unet.in_channels);
+  const shape = [b, unet.in_channels, side, side];
+  const size = unet.in_channels * side * side;
+  const ids = input("input_ids", [b, tokenizer.modelMaxLength], "int32");
+  const context = clipTextModel(parts.textWeights, text, {
+    inputsEmbeds: embedTokens(parts.textWeights, text, ids),
+  }).lastHiddenState;
+  const [t, signal, sigma, weight] = ["t", "signal", "sigma", "weight"].map((name) => input(name, [b])) as [
+    Tensor,
+    Tensor,
+    Tensor,
+    Tensor,
+  ];
+  const { sample, target } = noised(input("latents", shape), input("noise", shape), signal, sigma, predictionType);
+  const y = unet2DConditionModel(variables.weights(), unet, { sample, timestep: t, encoderHiddenStates: context });
+  const perSample = mean(square(sub(y, target)), [1, 2, 3]);
+  return {
+    variables,
+    batchSize: b,
+    scalars: { loss: mean(mul(perSample, weight)), mse: mean(perSample) },
+    feeds: (step): Feeds => {
+      const random = counterRandom(seed, `unet step ${step}`);
+      const indices = Array.from({ length: b }, () => random.int(data.count));
+      const z = new Float32Array(b * size);
+      for (const [n, i] of indices.entries()) z.set(latents.subarray(i * size, (i + 1) * size), n * size);
+      const drop = random.uniform(b);
+      const texts = indices.map((i, n) => (drop[n]! < captionDropout ? "" : captions[i]!));
+      // one timestep from each of b equal ranges: the loss of a step varies less than with free draws
+      const jitter = random.uniform(b);
+      const total = parts.alphasCumprod.length;
+      const steps = Array.from(random.permutation(b), (slot, n) => Math.floor(((slot + jitter[n]!) / b) * total));
+      const { input_ids } = tokenFeeds(tokenizer, texts);
+      return {
+        latents: z,
+        noise: random.normal(z.length),
+        input_ids,
+        ...noiseLevels(steps, parts.alphasCumprod, snrGamma, predictionType),
+      };
+    },
+  };
+}
+
+/** Scaled latent means of all pictures (or the first `limit`): (N, C, h, w), flat. */
+export async function encodeAll(
+  runtime: Runtime,
+  w: Weights,
+  config: AutoencoderKLConfig,
+  data: PictureFile,
+  {
+    batchSize = 32,
+    limit = data.count,
+    onProgress,
+  }: { batchSize?: number; limit?: number; onProgress?: (done: number) => void } = {},
+): Promise<Float32Array> {
+  const { mean: mu } = encode(w, config, input("pixels", [batchSize, 3, data.height, data.width]));
+  const program = await runtime.compile({ outputs: { z: mul(mu, config.scaling_factor) } });
+  const size = mu.shape.slice(1).reduce((n, d) => n * d, 1);
+  const total = Math.min(limit, data.count);
+  const all = new Float32Array(total * size);
+  for (let at = 0; at < total; at += batchSize) {
+    const count = Math.min(batchSize, total - at);
+    const pixels = data.batch(Int32Array.from({ length: batchSize }, (_, i) => at + Math.min(i, count - 1)));
+    const { z } = await program.run({ pixels });
+    all.set((z as Float32Array).subarray(0, count * size), at * size);
+    onProgress?.(at + count);
+  }
+  await program.release();
+  return all;
+}

@@ -64,8 +64,8 @@ export class CLIPTokenizer {
     for (const [token, id] of this.#vocab) this.#tokens[id] = token;
     this.vocabSize = this.#tokens.length;
     this.#ranks = new Map(merges.map((pair, rank) => [pair, rank]));
-    // where two roles share a token, the first one's manner counts (hence the reverse order), as in transformers
-    this.#special = new Map([pad, unk, eos, bos].map((token) => [token.content, token]));
+    // where roles share a token, the last one's manner counts, as in transformers
+    this.#special = new Map([bos, eos, unk, pad].map((token) => [token.content, token]));
     this.modelMaxLength = modelMaxLength;
     this.bosId = this.id(bos.content);
     this.eosId = this.id(eos.content);

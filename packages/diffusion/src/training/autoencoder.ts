@@ -23,6 +23,8 @@ export interface AutoencoderTrainingOptions {
   readonly batchSize: number;
   readonly seed: number;
   readonly klWeight: number;
+  /** Side of the random crops that it trains on, in pixels: more and cheaper steps than whole pictures. */
+  readonly resolution: number;
 }
 
 /** KL(q(z|x) ‖ N(0, 1)), mean over all latents. @eq vae:b Kingma & Welling 2014, arXiv:1312.6114, appendix B */
@@ -35,10 +37,10 @@ export function autoencoderTask(
   options: AutoencoderTrainingOptions,
   start: (key: string) => Float32Array | undefined,
 ): TrainingTask {
-  const { batchSize: b, seed, klWeight } = options;
+  const { batchSize: b, seed, klWeight, resolution: r } = options;
   const variables = new Variables({ seed, start });
   const w = variables.weights();
-  const x = input("pixels", [b, 3, data.height, data.width]);
+  const x = input("pixels", [b, 3, r, r]);
   const { mean: mu, logvar } = encode(w, config, x);
   const noise = input("noise", mu.shape);
   const y = decode(w, config, add(mu, mul(exp(mul(logvar, 0.5)), noise)));
@@ -61,7 +63,11 @@ export function autoencoderTask(
     feeds: (step): Feeds => {
       const random = counterRandom(seed, `autoencoder step ${step}`);
       const indices = Int32Array.from({ length: b }, () => random.int(data.count));
-      return { pixels: data.batch(indices), noise: random.normal(count) };
+      const corners = Array.from(
+        indices,
+        () => [random.int(data.height - r + 1), random.int(data.width - r + 1)] as const,
+      );
+      return { pixels: cropped(data.batch(indices), data, corners, r), noise: random.normal(count) };
     },
   };
 }
@@ -72,4 +78,21 @@ function roughness(x: Tensor): Tensor {
   const vertical = sub(slice(x, [1], [h], [2]), slice(x, [0], [h - 1], [2]));
   const horizontal = sub(slice(x, [1], [w], [3]), slice(x, [0], [w - 1], [3]));
   return add(mean(abs(vertical)), mean(abs(horizontal)));
+}
+
+/** Squares of side r from pictures (n, 3, H, W), each from its own corner (top, left). */
+function cropped(
+  planes: Float32Array,
+  { height: h, width: w }: PictureFile,
+  corners: readonly (readonly [number, number])[],
+  r: number,
+): Float32Array {
+  const out = new Float32Array(corners.length * 3 * r * r);
+  for (const [n, [top, left]] of corners.entries())
+    for (let c = 0; c < 3; c++)
+      for (let y = 0; y < r; y++) {
+        const from = ((n * 3 + c) * h + top + y) * w + left;
+        out.set(planes.subarray(from, from + r), ((n * 3 + c) * r + y) * r);
+      }
+  return out;
 }

@@ -25,6 +25,8 @@ export const AutoencoderTraining = z.strictObject({
   task: z.literal("autoencoder"),
   ...shared,
   kl_weight: z.number().nonnegative().default(1e-4),
+  /** Side of random crops, in pixels; null takes whole pictures. */
+  resolution: z.int().positive().nullable().default(null),
 });
 
 export const ClipTraining = z.strictObject({ task: z.literal("clip"), ...shared });

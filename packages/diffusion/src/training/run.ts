@@ -96,7 +96,12 @@ async function prepare(
 function prepareAutoencoder(config: ConfigOf<"autoencoder">, data: PictureFile, start: Start): PreparedRun {
   const file = join(config.model, "vae", "config.json");
   const vae = readConfig(AutoencoderKLConfig, file);
-  const options = { batchSize: config.batch_size, seed: config.seed, klWeight: config.kl_weight };
+  const options = {
+    batchSize: config.batch_size,
+    seed: config.seed,
+    klWeight: config.kl_weight,
+    resolution: config.resolution ?? data.height,
+  };
   return {
     task: autoencoderTask(vae, data, options, start),
     parts: [{ folder: "vae", file: "diffusion_pytorch_model", prefix: "" }],

@@ -1,0 +1,41 @@
+/** The sampling loop, whatever predicts. */
+import type { SamplingPlan, StepOptions } from "../schedulers/index.ts";
+
+export interface DenoiseOptions {
+  readonly plan: SamplingPlan;
+  /** Starting noise, not yet scaled by the plan's initNoiseSigma. */
+  readonly latents: Float32Array;
+  /** What the model says about the latents at time t, guidance included. */
+  predict(latents: Float32Array, t: number): Promise<Float32Array>;
+  /** Fresh noise for schedulers that ask for it. */
+  readonly noise?: (n: number) => Float32Array;
+  onStep?(event: { readonly step: number; readonly steps: number; readonly latents: Float32Array }): void;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Runs all steps of a plan and returns the last latents. @throws the signal's reason if it is aborted */
+export async function denoise({
+  plan,
+  latents,
+  predict,
+  noise,
+  onStep,
+  signal,
+}: DenoiseOptions): Promise<Float32Array> {
+  const { timesteps, initNoiseSigma } = plan;
+  let sample = initNoiseSigma === 1 ? latents : latents.map((x) => x * initNoiseSigma);
+  let history: StepOptions["history"];
+  for (const [i, t] of timesteps.entries()) {
+    signal?.throwIfAborted();
+    const output = await predict(plan.scaleModelInput(sample, t), t);
+    const next = plan.step(output, t, sample, { ...(noise && { noise }), ...(history && { history }) });
+    sample = next.prevSample;
+    history = next.history;
+    onStep?.({ step: i + 1, steps: timesteps.length, latents: sample });
+  }
+  return sample;
+}
+
+/** Classifier-free guidance: unconditional + g·(conditional − unconditional). @eq cfg:6 Ho & Salimans 2022, arXiv:2207.12598 */
+export const guided = (unconditional: Float32Array, conditional: Float32Array, g: number): Float32Array =>
+  unconditional.map((u, i) => u + g * (conditional[i]! - u));

@@ -2,6 +2,7 @@ export { input, leafName, variable, type WeightRef, weight } from "./core/leaves
 export { type ConstantData, constant, defineOp, defineOp1, type Op } from "./core/op.ts";
 export { ShapeError, size } from "./core/shape.ts";
 export type { DType, Operand, Shape, Tensor } from "./core/tensor.ts";
+export * from "./errors.ts";
 export type { Device } from "./onnx/builder.ts";
 export * from "./ops/index.ts";
 export * from "./optim/optimizers.ts";
@@ -10,7 +11,7 @@ export { devices } from "./runtime/host.ts";
 export { evaluate, startRuntime } from "./runtime/runtime.ts";
 export * from "./runtime/types.ts";
 export { checkpoint, grad } from "./transforms/grad.ts";
-export { atomicWrite } from "./weights/atomic-write.ts";
+export { atomicWrite, removeTempFiles, withAtomicFile } from "./weights/atomic-write.ts";
 export { FileWeights, openWeights } from "./weights/files.ts";
 export { fromBfloat16, fromFloat16, toFloat16 } from "./weights/float16.ts";
 export * from "./weights/safetensors.ts";

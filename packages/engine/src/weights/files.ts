@@ -19,7 +19,12 @@ export class FileWeights {
     for (const file of this.files)
       for (const key of file.tensors.keys()) {
         const before = this.where.get(key);
-        if (before) throw new SafetensorsError(file.path, `"${key}": it is in ${before.path} too.`);
+        if (before)
+          throw new SafetensorsError(file.path, {
+            what: key,
+            needed: "each key once",
+            found: `it in ${before.path} too`,
+          });
         this.where.set(key, file);
       }
   }

@@ -2,34 +2,27 @@
 
 /** The first key that occurs twice in the same object of a valid JSON text, or undefined. */
 export function duplicateKey(text: string): string | undefined {
-  const open: (Set<string> | undefined)[] = []; // keys of the objects around, undefined for arrays
-  for (let at = 0; at < text.length; at++) {
-    const c = text[at];
-    if (c === "{") open.push(new Set());
-    else if (c === "[") open.push(undefined);
+  /** Keys of the objects that are open here; undefined for an array. */
+  const open: (Set<string> | undefined)[] = [];
+  let keyNext = false;
+  for (let i = 0; i < text.length; i++) {
+    const c = text[i];
+    if (c === "{") {
+      open.push(new Set());
+      keyNext = true;
+    } else if (c === "[") open.push(undefined);
     else if (c === "}" || c === "]") open.pop();
+    else if (c === ",") keyNext = open.at(-1) !== undefined;
     else if (c === '"') {
-      const end = stringEnd(text, at);
-      let next = end + 1;
-      while (/\s/.test(text[next] ?? "x")) next++;
-      if (text[next] === ":") {
-        const key = JSON.parse(text.slice(at, end + 1)) as string;
-        const keys = open.at(-1);
-        if (keys?.has(key)) return key;
-        keys?.add(key);
-      }
-      at = end;
+      const start = i++;
+      while (text[i] !== '"') i += text[i] === "\\" ? 2 : 1;
+      if (!keyNext) continue;
+      keyNext = false;
+      const key = JSON.parse(text.slice(start, i + 1)) as string;
+      const keys = open.at(-1)!;
+      if (keys.has(key)) return key;
+      keys.add(key);
     }
   }
   return undefined;
-}
-
-/** Index of the quote that closes the string opened at `at`. */
-function stringEnd(text: string, at: number): number {
-  for (let end = text.indexOf('"', at + 1); end >= 0; end = text.indexOf('"', end + 1)) {
-    let slashes = 0;
-    while (text[end - 1 - slashes] === "\\") slashes++;
-    if (slashes % 2 === 0) return end;
-  }
-  return text.length;
 }

@@ -17,6 +17,8 @@ export * from "./pipelines/denoise.ts";
 export * from "./pipelines/text-to-image.ts";
 export * from "./schedulers/index.ts";
 export * from "./tokenizers/index.ts";
+export * from "./training/clip.ts";
 export * from "./training/data.ts";
+export * from "./training/denoiser.ts";
 export * from "./training/loop.ts";
 export * from "./training/run.ts";

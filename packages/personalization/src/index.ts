@@ -1,1 +1,10 @@
-export {};
+export * from "./concept.ts";
+export * from "./method/config.ts";
+export * from "./method/dual-path.ts";
+export * from "./method/encoder.ts";
+export * from "./method/hypernetwork.ts";
+export * from "./method/losses.ts";
+export * from "./method/personal-text.ts";
+export * from "./method/personal-unet.ts";
+export * from "./prompts.ts";
+export * from "./tuning.ts";

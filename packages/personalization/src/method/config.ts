@@ -1,0 +1,26 @@
+/** Shape of a tuning-encoder; saved as config.json beside its weights. */
+import { z } from "zod";
+
+export const EncoderConfig = z.strictObject({
+  _class_name: z.literal("TuningEncoder").default("TuningEncoder"),
+  /** Width of the shared trunk and of the hypernetwork's tokens. */
+  width: z.int().positive().default(512),
+  /** Side of the trunk's map; both backbones are brought to it. */
+  grid: z.int().positive().default(8),
+  trunk_blocks: z.int().positive().default(2),
+  norm_groups: z.int().positive().default(32),
+  decoder_layers: z.int().positive().default(4),
+  decoder_heads: z.int().positive().default(8),
+  decoder_inner: z.int().positive().default(2048),
+  /** Rank r of the weight offsets, and alpha: their scale is alpha / r. */
+  rank: z.int().positive().default(4),
+  lora_alpha: z.number().positive().default(4),
+  /** Timestep at which the UNet's encoder sees the photo (method.md 3.2). */
+  encoder_timestep: z.int().nonnegative().default(250),
+  /** Weight of the personalised branch of the dual path. */
+  alpha_blend: z.number().min(0).max(1).default(0.25),
+  /** The base model that it was trained for. */
+  base: z.string().default(""),
+  base_name: z.string().default(""),
+});
+export type EncoderConfig = z.output<typeof EncoderConfig>;

@@ -1,0 +1,127 @@
+/** The base model's graphs as the method uses them: encoder pass, and the UNet with a concept. */
+
+import {
+  type AttentionMatrix,
+  attentionMatrices,
+  clipPixels,
+  clipTextModel,
+  clipVisionModel,
+  embedTokens,
+  type StableDiffusionModel,
+  tokenTable,
+  unet2DConditionModel,
+  unetEncoder,
+} from "@likeness/diffusion";
+import {
+  add,
+  constant,
+  expand,
+  gather,
+  LikenessError,
+  type LowRank,
+  mul,
+  reshape,
+  resizeBilinear,
+  type Tensor,
+  type Weights,
+  withLowRank,
+} from "@likeness/engine";
+import type { EncoderConfig } from "./config.ts";
+import { dualPath } from "./dual-path.ts";
+import { sharedTrunk, tokenEmbedder } from "./encoder.ts";
+import { hypernetwork } from "./hypernetwork.ts";
+import type { Factors } from "./losses.ts";
+
+export interface Prediction {
+  /** v*, (B, D). */
+  readonly v: Tensor;
+  /** One pair per attention matrix, in the order of attentionMatrices. */
+  readonly factors: readonly Factors[];
+}
+
+export interface EncoderInputs {
+  /** The photo, (B, 3, H, W) in [−1, 1]. */
+  readonly pixels: Tensor;
+  /** Its noisy latent at `timestep`, (B, C, h, w). */
+  readonly sample: Tensor;
+  readonly timestep: Tensor;
+}
+
+/** One pass of the tuning-encoder over photos. @throws LikenessError if the model has no picture encoder */
+export function predictConcept(
+  model: StableDiffusionModel,
+  w: Weights,
+  config: EncoderConfig,
+  { pixels, sample, timestep }: EncoderInputs,
+): Prediction {
+  const vision = model.imageEncoder;
+  if (!vision)
+    throw new LikenessError("E_MODEL", {
+      what: "image_encoder",
+      where: model.folder,
+      needed: "CLIP's picture encoder, which the tuning-encoder reads",
+      found: "none",
+      next: "Add image_encoder/ to the folder, or tune without an encoder.",
+    });
+  const side = vision.config.image_size;
+  const sized = pixels.shape[2] === side && pixels.shape[3] === side ? pixels : resizeBilinear(pixels, [side, side]);
+  const { patches } = clipVisionModel(vision.weights, vision.config, clipPixels(sized));
+  const encoderHiddenStates = emptyPrompt(model, sample.shape[0]!);
+  const { mid } = unetEncoder(model.unet.weights, model.unet.config, { sample, timestep, encoderHiddenStates });
+  const f = sharedTrunk(w.at("trunk"), config, { patches, mid, timestep });
+  return {
+    v: tokenEmbedder(w.at("token_embedder"), f, model.textEncoder.config.hidden_size),
+    factors: hypernetwork(w.at("hypernetwork"), config, f, attentionMatrices(model.unet.config)),
+  };
+}
+
+/** Text states of the empty prompt for a batch, (B, L, D). */
+export function emptyPrompt(model: StableDiffusionModel, batch: number): Tensor {
+  const { weights, config } = model.textEncoder;
+  const { inputIds } = model.tokenizer.encode("");
+  const ids = constant(inputIds, [1, inputIds.length]);
+  const states = clipTextModel(weights, config, { inputsEmbeds: embedTokens(weights, config, ids) }).lastHiddenState;
+  return expand(states, [batch, ...states.shape.slice(1)]);
+}
+
+/** Rows of the token table that are whole words, and which ids they have. */
+export function wordTable(model: StableDiffusionModel): { ids: Int32Array; table: Tensor } {
+  const ids = Int32Array.from(model.tokenizer.words());
+  const { weights, config } = model.textEncoder;
+  return { ids, table: gather(tokenTable(weights, config), constant(ids)) };
+}
+
+/** Low-rank changes by weight key. */
+export const changesOf = (
+  matrices: readonly AttentionMatrix[],
+  factors: readonly Factors[],
+  scale: number,
+): Map<string, LowRank> => new Map(matrices.map(({ path }, i) => [`${path}.weight`, { ...factors[i]!, scale }]));
+
+export interface PersonalInputs {
+  readonly sample: Tensor;
+  readonly timestep: Tensor;
+  /** Text states with the hard word, C_h, and with v*, C. */
+  readonly hardContext: Tensor;
+  readonly softContext: Tensor;
+  readonly factors: readonly Factors[];
+  /** alpha / r of the low-rank changes. */
+  readonly scale: number;
+  /** Share of the personalised branch, Eq. 5. */
+  readonly alpha: number;
+}
+
+/** The UNet's prediction with a concept. */
+export function personalUNet(
+  model: StableDiffusionModel,
+  { sample, timestep, hardContext, softContext, factors, scale, alpha }: PersonalInputs,
+): Tensor {
+  const { config, weights } = model.unet;
+  const personal = withLowRank(weights, changesOf(attentionMatrices(config), factors, scale));
+  const inputs = { sample, timestep, encoderHiddenStates: hardContext };
+  return unet2DConditionModel(weights, config, inputs, { transformer2D: dualPath({ personal, softContext, alpha }) });
+}
+
+/** signal·z + sigma·ε for one latent or a batch; levels (B). */
+export const noisy = (z: Tensor, noise: Tensor, signal: Tensor, sigma: Tensor): Tensor =>
+  add(mul(z, reshape(signal, [-1, 1, 1, 1])), mul(noise, reshape(sigma, [-1, 1, 1, 1])));

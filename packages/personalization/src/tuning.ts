@@ -1,0 +1,224 @@
+/** Inference-time tuning: at most a dozen regularised steps from the encoder's prediction (paper, section 4.3). */
+
+import { attentionMatrices, noised, noiseLevels, type StableDiffusionModel, tokenTable } from "@likeness/diffusion";
+import {
+  adamW,
+  add,
+  constant,
+  counterRandom,
+  expand,
+  gather,
+  grad,
+  input,
+  leafName,
+  mul,
+  type Program,
+  type Runtime,
+  resetState,
+  reshape,
+  size,
+  square,
+  stopGradient,
+  sub,
+  sum,
+  type Tensor,
+  variable,
+} from "@likeness/engine";
+import type { ConceptFactors } from "./concept.ts";
+import { anchorL2, diffusionLoss, type Factors } from "./method/losses.ts";
+import { personalText } from "./method/personal-text.ts";
+import { personalUNet } from "./method/personal-unet.ts";
+import { PLACEHOLDER, placeholderFeeds } from "./prompts.ts";
+
+export interface ConceptState {
+  readonly embedding: Float32Array;
+  readonly factors: readonly ConceptFactors[];
+}
+
+export interface TuningOptions {
+  readonly steps: number;
+  readonly learningRate: number;
+  /** Noise and timestep draws of the one picture per step. */
+  readonly batchSize: number;
+  readonly alphaBlend: number;
+  readonly rank: number;
+  readonly loraAlpha: number;
+  readonly hardTokenId: number;
+  readonly templates: readonly string[];
+  readonly seed: number;
+  /** Weights of the anchors that keep v and the offsets near their start. */
+  readonly embeddingAnchor?: number;
+  readonly offsetAnchor?: number;
+  onStep?(event: {
+    readonly step: number;
+    readonly steps: number;
+    readonly loss: number;
+    readonly diffusion: number;
+  }): void;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Tensors of the parameters v and (A, B) under their names in the runtime. */
+export function conceptVariables(
+  model: StableDiffusionModel,
+  rank: number,
+): { v: Tensor; factors: Factors[]; all: Tensor[] } {
+  const v = variable("concept.v", [model.textEncoder.config.hidden_size]);
+  const factors = attentionMatrices(model.unet.config).map(({ path, dIn, dOut }) => ({
+    a: variable(`concept.a.${path}`, [dIn, rank]),
+    b: variable(`concept.b.${path}`, [rank, dOut]),
+  }));
+  return { v, factors, all: [v, ...factors.flatMap(({ a, b }) => [a, b])] };
+}
+
+/** Puts a concept into the runtime's variables; programs that use it need no recompiling. */
+export async function loadConcept(
+  runtime: Runtime,
+  all: readonly Tensor[],
+  { embedding, factors }: ConceptState,
+): Promise<void> {
+  const values = [embedding, ...factors.flatMap(({ a, b }) => [a, b])];
+  await runtime.write(
+    Object.fromEntries(all.map((t, i) => [leafName(t), values[i]!])),
+    Object.fromEntries(all.map((t) => [leafName(t), t.shape])),
+  );
+}
+
+export interface TuningGraph {
+  readonly v: Tensor;
+  readonly factors: readonly Factors[];
+  readonly v0: Tensor;
+  readonly factors0: readonly Factors[];
+}
+
+export interface TuningLossInputs {
+  readonly ids: Tensor;
+  readonly mask: Tensor;
+  readonly sample: Tensor;
+  readonly target: Tensor;
+  readonly timestep: Tensor;
+}
+
+/** Loss of one step: Eq. 1 through the dual path, and the two anchors (method.md 1.10). */
+export function tuningLoss(
+  model: StableDiffusionModel,
+  { v, factors, v0, factors0 }: TuningGraph,
+  { ids, mask, sample, target, timestep }: TuningLossInputs,
+  {
+    alphaBlend,
+    rank,
+    loraAlpha,
+    hardTokenId,
+    embeddingAnchor = 0.1,
+    offsetAnchor = 1e-3,
+  }: Pick<TuningOptions, "alphaBlend" | "rank" | "loraAlpha" | "hardTokenId" | "embeddingAnchor" | "offsetAnchor">,
+): { loss: Tensor; diffusion: Tensor } {
+  const { weights, config } = model.textEncoder;
+  const prompt = { ids, mask };
+  const hard = hardEmbedding(model, hardTokenId);
+  const y = personalUNet(model, {
+    sample,
+    timestep,
+    softContext: personalText(weights, config, prompt, v),
+    hardContext: stopGradient(personalText(weights, config, prompt, hard)),
+    factors,
+    scale: loraAlpha / rank,
+    alpha: alphaBlend,
+  });
+  const diffusion = diffusionLoss(target, y);
+  const anchors = add(mul(sum(square(sub(v, v0))), embeddingAnchor), mul(anchorL2(factors, factors0), offsetAnchor));
+  return { loss: add(diffusion, anchors), diffusion };
+}
+
+/** The row of the hard word, (D). */
+export function hardEmbedding(model: StableDiffusionModel, id: number): Tensor {
+  const { weights, config } = model.textEncoder;
+  return reshape(gather(tokenTable(weights, config), constant(Int32Array.of(id))), [config.hidden_size]);
+}
+
+/**
+ * Tunes a concept on one picture.
+ * @param latents (1, C, h, w), the picture's scaled latents
+ */
+export async function tune(
+  runtime: Runtime,
+  model: StableDiffusionModel,
+  latents: Float32Array,
+  start: ConceptState,
+  options: TuningOptions,
+): Promise<ConceptState> {
+  const { steps, batchSize: b, seed, signal } = options;
+  const { all, v, factors } = conceptVariables(model, options.rank);
+  await loadConcept(runtime, all, start);
+  const { program, feeds, optimizer } = await compileTuning(
+    runtime,
+    model,
+    { all, v, factors },
+    start,
+    latents,
+    options,
+  );
+  await resetState(runtime, optimizer);
+  try {
+    for (let step = 1; step <= steps; step++) {
+      signal?.throwIfAborted();
+      const r = await program.run(
+        { ...feeds(counterRandom(seed, `tuning step ${step}`), b), ...optimizer.feeds(step, options.learningRate) },
+        { signal },
+      );
+      options.onStep?.({ step, steps, loss: r.loss![0]!, diffusion: r.diffusion![0]! });
+    }
+    const values = await runtime.read(all.map(leafName));
+    const at = (t: Tensor): Float32Array => values[leafName(t)]!;
+    return { embedding: at(v), factors: factors.map(({ a, b: up }) => ({ a: at(a), b: at(up) })) };
+  } finally {
+    await program.release();
+  }
+}
+
+async function compileTuning(
+  runtime: Runtime,
+  model: StableDiffusionModel,
+  { all, v, factors }: ReturnType<typeof conceptVariables>,
+  start: ConceptState,
+  z: Float32Array,
+  options: TuningOptions,
+): Promise<{
+  program: Program;
+  optimizer: ReturnType<typeof adamW>;
+  feeds: (random: ReturnType<typeof counterRandom>, b: number) => Record<string, Float32Array | Int32Array>;
+}> {
+  const b = options.batchSize;
+  const config = model.unet.config;
+  const side = Math.sqrt(z.length / config.in_channels);
+  const shape = [b, config.in_channels, side, side];
+  const length = model.tokenizer.modelMaxLength;
+  const scheduler = model.scheduler("ddim");
+  const prediction = scheduler.config.prediction_type === "epsilon" ? "epsilon" : "v_prediction";
+  const [timestep, signal, sigma] = ["t", "signal", "sigma"].map((n) => input(n, [b])) as [Tensor, Tensor, Tensor];
+  const still = expand(constant(z, [1, ...shape.slice(1)]), shape);
+  const { sample, target } = noised(still, input("noise", shape), signal, sigma, prediction);
+  const prompt = { ids: input("ids", [b, length], "int32"), mask: input("mask", [b, length]) };
+  const graph: TuningGraph = {
+    v,
+    factors,
+    v0: constant(start.embedding, v.shape),
+    factors0: factors.map(({ a, b: up }, i) => ({
+      a: constant(start.factors[i]!.a, a.shape),
+      b: constant(start.factors[i]!.b, up.shape),
+    })),
+  };
+  const { loss, diffusion } = tuningLoss(model, graph, { ...prompt, sample, target, timestep }, options);
+  const optimizer = adamW(all, grad(loss, all));
+  const program = await runtime.compile({ outputs: { loss, diffusion }, updates: optimizer.updates });
+  const total = scheduler.alphasCumprod.length;
+  const feeds = (random: ReturnType<typeof counterRandom>, n: number) => {
+    const jitter = random.uniform(n);
+    const times = Array.from(random.permutation(n), (slot, i) => Math.floor(((slot + jitter[i]!) / n) * total));
+    const { t, signal: s, sigma: g } = noiseLevels(times, scheduler.alphasCumprod, null, prediction);
+    const prompts = times.map(() => options.templates[random.int(options.templates.length)]!);
+    const { ids, mask } = placeholderFeeds(model.tokenizer, prompts, PLACEHOLDER, options.hardTokenId);
+    return { t, signal: s, sigma: g, ids, mask, noise: random.normal(size(shape)) };
+  };
+  return { program, optimizer, feeds };
+}

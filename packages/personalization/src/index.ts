@@ -1,4 +1,6 @@
 export * from "./concept.ts";
+export * from "./encoder-file.ts";
+export * from "./generate.ts";
 export * from "./method/config.ts";
 export * from "./method/dual-path.ts";
 export * from "./method/encoder.ts";
@@ -6,5 +8,7 @@ export * from "./method/hypernetwork.ts";
 export * from "./method/losses.ts";
 export * from "./method/personal-text.ts";
 export * from "./method/personal-unet.ts";
+export * from "./personalize.ts";
+export * from "./photo.ts";
 export * from "./prompts.ts";
 export * from "./tuning.ts";

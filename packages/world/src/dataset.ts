@@ -1,12 +1,12 @@
 import { closeSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { PLACE_NAMES } from "./backgrounds.ts";
-import { randomScene } from "./grammar.ts";
+import { caption, randomScene } from "./grammar.ts";
 import { Random } from "./random.ts";
 import { renderPhoto, renderScene } from "./render.ts";
 import type { Scene } from "./scene.ts";
 import type { Sprites } from "./sprites.ts";
-import { type Split, subjectsOf } from "./subjects.ts";
+import { type Split, type Subject, subjectBy, subjectsOf } from "./subjects.ts";
 
 export interface DatasetOptions {
   readonly split: Split;
@@ -21,6 +21,16 @@ export interface DatasetOptions {
 /** The i-th scene of a data set, whatever its count. */
 export function sceneAt({ split, seed }: DatasetOptions, i: number): Scene {
   return randomScene(subjectsOf(split), new Random(seed, split, i));
+}
+
+/** A caption of the scene with the placeholder <S*> where the subject's name would stand. */
+export function templateOf(scene: Scene): string {
+  const subject = subjectBy(scene.subject);
+  return caption(
+    scene,
+    { ...subject, name: "<S*>", kind: "<S*>" as Subject["kind"] },
+    new Random(scene.seed, "template"),
+  );
 }
 
 /** What the tuning-encoder gets to see for scene i: mostly a user's photo, sometimes another plain scene. */
@@ -42,7 +52,7 @@ export function renderReference(sprites: Sprites, scene: Scene, seed: number, si
 
 /**
  * Writes a .safetensors file: `images` (count, size, size, 3) uint8, with `references` of the same shape if asked for.
- * Its metadata has, as JSON, `captions`, `subjects` ("hexcode/hand") and `specs` (the scenes without their captions).
+ * Its metadata has, as JSON, `captions`, with references `templates` (captions with <S*> for the subject), `subjects` ("hexcode/hand") and `specs` (the scenes without their captions).
  */
 export function writeDataset(
   file: string,
@@ -61,6 +71,7 @@ export function writeDataset(
       split: options.split,
       seed: String(options.seed),
       captions: JSON.stringify(scenes.map((s) => s.caption)),
+      ...(pairs ? { templates: JSON.stringify(scenes.map(templateOf)) } : {}),
       subjects: JSON.stringify(scenes.map((s) => `${s.subject}/${s.hand}`)),
       specs: JSON.stringify(scenes.map(({ caption: _, ...spec }) => spec)),
     },

@@ -84,6 +84,7 @@ export function plural(name: string): string {
 function pluralWord(word: string): string {
   const irregular = IRREGULAR[word];
   if (irregular) return irregular;
+  if (word.startsWith("<")) return word; // a placeholder stays one token
   if (/[^aeiou]y$/.test(word)) return `${word.slice(0, -1)}ies`;
   if (/(s|x|z|ch|sh)$/.test(word)) return `${word}es`;
   return `${word}s`;

@@ -19,6 +19,8 @@ export const EncoderConfig = z.strictObject({
   encoder_timestep: z.int().nonnegative().default(250),
   /** Weight of the personalised branch of the dual path. */
   alpha_blend: z.number().min(0).max(1).default(0.25),
+  /** Neutral prompts of pre-training and tuning, with <S*> for the subject. */
+  templates: z.array(z.string().includes("<S*>")).min(1).optional(),
   /** The base model that it was trained for. */
   base: z.string().default(""),
   base_name: z.string().default(""),

@@ -1,0 +1,70 @@
+/** Pictures of a taught concept: the base model's generator with the dual path in it. */
+
+import {
+  type Denoiser,
+  type GeneratedImages,
+  type GenerateOptions,
+  generate,
+  type StableDiffusionModel,
+} from "@likeness/diffusion";
+import { input, type Runtime } from "@likeness/engine";
+import type { Concept } from "./concept.ts";
+import { personalText } from "./method/personal-text.ts";
+import { personalUNet } from "./method/personal-unet.ts";
+import { expectToken, placeholderFeeds } from "./prompts.ts";
+import { conceptVariables, hardEmbedding, loadConcept } from "./tuning.ts";
+
+export interface ConceptOptions {
+  /** Share of the personalised branch; the concept's own if not given. */
+  readonly alphaBlend?: number | undefined;
+}
+
+/** Runs the UNet with a concept whose values are variables of the runtime: swapping concepts needs no recompiling. */
+export function conceptDenoiser(
+  runtime: Runtime,
+  model: StableDiffusionModel,
+  concept: Concept,
+  { alphaBlend = concept.alphaBlend }: ConceptOptions = {},
+): Denoiser {
+  const { v, factors, all } = conceptVariables(model, concept.rank);
+  const { weights, config } = model.textEncoder;
+  const length = model.tokenizer.modelMaxLength;
+  return {
+    build: (sample, timestep) => {
+      const shape = [sample.shape[0]!, length, config.hidden_size];
+      const [softContext, hardContext] = [input("soft_context", shape), input("hard_context", shape)];
+      const scale = concept.loraAlpha / concept.rank;
+      return personalUNet(model, { sample, timestep, softContext, hardContext, factors, scale, alpha: alphaBlend });
+    },
+    condition: async (prompts) => {
+      await loadConcept(runtime, all, concept);
+      const shape = [prompts.length, length];
+      const prompt = { ids: input("ids", shape, "int32"), mask: input("mask", shape) };
+      const soft = personalText(weights, config, prompt, v);
+      const hard = personalText(weights, config, prompt, hardEmbedding(model, concept.hardTokenId));
+      const program = await runtime.compile({ outputs: { soft, hard } });
+      try {
+        const r = await program.run({
+          ...placeholderFeeds(model.tokenizer, prompts, concept.token, concept.hardTokenId),
+        });
+        return {
+          ...(alphaBlend > 0 && { soft_context: r.soft as Float32Array }),
+          ...(alphaBlend < 1 && { hard_context: r.hard as Float32Array }),
+        };
+      } finally {
+        await program.release();
+      }
+    },
+  };
+}
+
+/** Text to picture with a concept. @throws LikenessError if the prompt lacks the concept's token */
+export async function generateConcept(
+  runtime: Runtime,
+  model: StableDiffusionModel,
+  concept: Concept,
+  options: GenerateOptions & ConceptOptions,
+): Promise<GeneratedImages> {
+  expectToken(options.prompt, concept.token);
+  return generate(runtime, model, conceptDenoiser(runtime, model, concept, options), options);
+}

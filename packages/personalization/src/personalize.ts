@@ -1,0 +1,180 @@
+/** One picture in, a concept out. */
+
+import { attentionMatrices, encode, type StableDiffusionModel, tokenTable } from "@likeness/diffusion";
+import { constant, counterRandom, gather, input, mul, type Runtime, reshape, type Tensor } from "@likeness/engine";
+import type { Concept } from "./concept.ts";
+import type { TuningEncoder } from "./encoder-file.ts";
+import { nearestWord } from "./method/losses.ts";
+import { noisy, predictConcept, wordTable } from "./method/personal-unet.ts";
+import { type Photo, photoPlanes } from "./photo.ts";
+import { OBJECT_TEMPLATES } from "./prompts.ts";
+import { type ConceptState, type TuningOptions, tune } from "./tuning.ts";
+
+export interface PersonalizeOptions {
+  /** Without one, v starts at the class word and the offsets at zero. */
+  readonly encoder?: TuningEncoder | undefined;
+  readonly steps: number;
+  readonly learningRate: number;
+  readonly batchSize: number;
+  readonly token: string;
+  readonly classWord?: string | undefined;
+  readonly alphaBlend?: number | undefined;
+  readonly rank?: number | undefined;
+  readonly seed: number;
+  onStage?(stage: "encode" | "tune"): void;
+  readonly onStep?: NonNullable<TuningOptions["onStep"]>;
+  readonly signal?: AbortSignal | undefined;
+}
+
+interface Start extends ConceptState {
+  readonly hardTokenId: number;
+  readonly rank: number;
+  readonly loraAlpha: number;
+}
+
+/** Personalizes a model to the subject of one photo. @throws LikenessError for a photo or an encoder that doesn't fit */
+export async function personalize(
+  runtime: Runtime,
+  model: StableDiffusionModel,
+  photo: Photo,
+  options: PersonalizeOptions,
+): Promise<Concept> {
+  const { encoder, signal } = options;
+  const pixels = photoPlanes(photo, model);
+  options.onStage?.("encode");
+  const latents = await encodePhoto(runtime, model, pixels, signal);
+  const start = encoder
+    ? await predict(runtime, model, encoder, pixels, latents, options)
+    : await fromWord(runtime, model, options);
+  const alphaBlend = options.alphaBlend ?? encoder?.config.alpha_blend ?? 0.25;
+  options.onStage?.("tune");
+  const tuned =
+    options.steps === 0
+      ? start
+      : await tune(runtime, model, latents, start, {
+          ...options,
+          rank: start.rank,
+          loraAlpha: start.loraAlpha,
+          alphaBlend,
+          hardTokenId: start.hardTokenId,
+          templates: encoder?.config.templates ?? OBJECT_TEMPLATES,
+        });
+  return {
+    ...tuned,
+    token: options.token,
+    rank: start.rank,
+    loraAlpha: start.loraAlpha,
+    hardTokenId: start.hardTokenId,
+    hardToken: model.tokenizer.decode([start.hardTokenId]),
+    alphaBlend,
+    base: model.fingerprint,
+    baseName: model.name,
+    settings: {
+      steps: options.steps,
+      learning_rate: options.learningRate,
+      batch_size: options.batchSize,
+      seed: options.seed,
+      class_word: options.classWord ?? null,
+      encoder: encoder ? "tuning_encoder" : null,
+    },
+  };
+}
+
+async function once(
+  runtime: Runtime,
+  outputs: Record<string, Tensor>,
+  feeds: Record<string, Float32Array>,
+  signal?: AbortSignal,
+): Promise<Record<string, Float32Array | Int32Array>> {
+  const program = await runtime.compile({ outputs });
+  try {
+    return await program.run(feeds, { signal });
+  } finally {
+    await program.release();
+  }
+}
+
+/** Scaled latents of the photo: the mean, no draw. */
+async function encodePhoto(
+  runtime: Runtime,
+  model: StableDiffusionModel,
+  pixels: Float32Array,
+  signal?: AbortSignal,
+): Promise<Float32Array> {
+  const side = model.resolution;
+  const { config, weights } = model.vae;
+  const { mean } = encode(weights, config, input("pixels", [1, 3, side, side]));
+  return (await once(runtime, { z: mul(mean, config.scaling_factor) }, { pixels }, signal)).z as Float32Array;
+}
+
+/** The encoder's single pass: at a fixed timestep, with the noise of the seed (method.md 3.2). */
+async function predict(
+  runtime: Runtime,
+  model: StableDiffusionModel,
+  { config, files }: TuningEncoder,
+  pixels: Float32Array,
+  latents: Float32Array,
+  { seed, classWord, signal }: PersonalizeOptions,
+): Promise<Start> {
+  const { in_channels: c } = model.unet.config;
+  const side = model.resolution;
+  const h = Math.sqrt(latents.length / c);
+  const alpha = model.scheduler("ddim").alphasCumprod[config.encoder_timestep]!;
+  const level = (x: number): Tensor => constant([x]);
+  const sample = noisy(
+    input("z", [1, c, h, h]),
+    input("noise", [1, c, h, h]),
+    level(Math.sqrt(alpha)),
+    level(Math.sqrt(1 - alpha)),
+  );
+  const { v, factors } = predictConcept(model, files.weights(), config, {
+    pixels: input("pixels", [1, 3, side, side]),
+    sample,
+    timestep: level(config.encoder_timestep),
+  });
+  const words = wordTable(model);
+  const flat = Object.fromEntries(
+    factors.flatMap(({ a, b }, i) => [
+      [`a${i}`, a],
+      [`b${i}`, b],
+    ]),
+  );
+  const noise = counterRandom(seed, "encoder noise").normal(latents.length);
+  const r = await once(
+    runtime,
+    { v, word: nearestWord(v, words.table), ...flat },
+    { z: latents, noise, pixels },
+    signal,
+  );
+  return {
+    embedding: r.v as Float32Array,
+    factors: factors.map((_, i) => ({ a: r[`a${i}`] as Float32Array, b: r[`b${i}`] as Float32Array })),
+    hardTokenId: classWord === undefined ? words.ids[r.word![0]!]! : wordId(model, classWord),
+    rank: config.rank,
+    loraAlpha: config.lora_alpha,
+  };
+}
+
+/** A start without an encoder: the class word's embedding, offsets of zero (A random, B zero, as in LoRA). */
+async function fromWord(
+  runtime: Runtime,
+  model: StableDiffusionModel,
+  { classWord = "object", rank = 4, seed }: PersonalizeOptions,
+): Promise<Start> {
+  const hardTokenId = wordId(model, classWord);
+  const { weights, config } = model.textEncoder;
+  const row = reshape(gather(tokenTable(weights, config), constant(Int32Array.of(hardTokenId))), [config.hidden_size]);
+  const embedding = (await once(runtime, { row }, {})).row as Float32Array;
+  const factors = attentionMatrices(model.unet.config).map(({ path, dIn, dOut }) => ({
+    a: counterRandom(seed, `lora ${path}`)
+      .normal(dIn * rank)
+      .map((x) => x / Math.sqrt(dIn)),
+    b: new Float32Array(rank * dOut),
+  }));
+  return { embedding, factors, hardTokenId, rank, loraAlpha: rank };
+}
+
+/** The id of a word; of several tokens, the last, which carries the meaning in CLIP's causal reading. */
+function wordId(model: StableDiffusionModel, word: string): number {
+  return model.tokenizer.tokenize(word).at(-1) ?? model.tokenizer.eosId;
+}

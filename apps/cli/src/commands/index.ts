@@ -1,0 +1,34 @@
+/** The commands by name, each loaded when it is called. */
+import type { Command } from "../args/command.ts";
+
+export interface CommandEntry {
+  readonly summary: string;
+  load(): Promise<{ readonly default: Command }>;
+}
+
+export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
+  personalize: {
+    summary: "learn a concept from one photo",
+    load: () => import("./personalize.ts"),
+  },
+  generate: {
+    summary: "make pictures from a prompt, with or without a concept",
+    load: () => import("./generate.ts"),
+  },
+  train: {
+    summary: "train a part of a base model",
+    load: () => import("./train.ts"),
+  },
+  pretrain: {
+    summary: "pre-train the tuning-encoder of a base model",
+    load: () => import("./pretrain.ts"),
+  },
+  inspect: {
+    summary: "say what a .safetensors file or a model folder is",
+    load: () => import("./inspect.ts"),
+  },
+  doctor: {
+    summary: "check this machine and this installation",
+    load: () => import("./doctor.ts"),
+  },
+};

@@ -10,5 +10,7 @@ export * from "./method/personal-text.ts";
 export * from "./method/personal-unet.ts";
 export * from "./personalize.ts";
 export * from "./photo.ts";
+export * from "./pretrain.ts";
+export * from "./pretrain-config.ts";
 export * from "./prompts.ts";
 export * from "./tuning.ts";

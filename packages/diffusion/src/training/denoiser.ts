@@ -141,8 +141,9 @@ export async function encodeAll(
   {
     batchSize = 32,
     limit = data.count,
+    tensor = "images",
     onProgress,
-  }: { batchSize?: number; limit?: number; onProgress?: (done: number) => void } = {},
+  }: { batchSize?: number; limit?: number; tensor?: string; onProgress?: (done: number) => void } = {},
 ): Promise<Float32Array> {
   const { mean: mu } = encode(w, config, input("pixels", [batchSize, 3, data.height, data.width]));
   const program = await runtime.compile({ outputs: { z: mul(mu, config.scaling_factor) } });
@@ -151,7 +152,10 @@ export async function encodeAll(
   const all = new Float32Array(total * size);
   for (let at = 0; at < total; at += batchSize) {
     const count = Math.min(batchSize, total - at);
-    const pixels = data.batch(Int32Array.from({ length: batchSize }, (_, i) => at + Math.min(i, count - 1)));
+    const pixels = data.batch(
+      Int32Array.from({ length: batchSize }, (_, i) => at + Math.min(i, count - 1)),
+      { tensor },
+    );
     const { z } = await program.run({ pixels });
     all.set((z as Float32Array).subarray(0, count * size), at * size);
     onProgress?.(at + count);

@@ -94,7 +94,7 @@ export default defineCommand({
       const made = await generate(runtime, model, denoiser, {
         ...{ prompt, negativePrompt, steps, guidanceScale, width, height, numImages, seed, scheduler, latents, signal },
         onStep: (event) => {
-          bar ??= progress.bar("Steps", event.steps);
+          bar ??= progress.bar("Steps", event.steps, { start: event.step });
           bar.update(event.step);
         },
       });

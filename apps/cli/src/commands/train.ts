@@ -21,14 +21,15 @@ export default defineCommand({
         resume: resume === "latest",
         signal,
         onCached: (done, total) => {
-          latents ??= progress.bar("Latents", total, { unit: "img" });
+          latents ??= progress.bar("Latents", total, { unit: "img", start: done });
           latents.update(done);
         },
         onStep: ({ step, steps: total, loss, lr }) => {
-          steps ??= progress.bar("Steps", total, { start: step - 1 });
+          steps ??= progress.bar("Steps", total, { start: step });
           steps.update(step, { loss: loss!, lr });
         },
       });
+      signal.throwIfAborted();
       print(json ? { step, steps: config.steps, model: config.model, run: config.run } : config.model);
     } finally {
       await runtime.close();

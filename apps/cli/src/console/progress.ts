@@ -11,7 +11,7 @@ export interface Bar {
 }
 
 export interface Progress {
-  /** A new bar; the one before is ended. `start` is what was done before this run. */
+  /** A new bar; the one before is ended. `start` is what was done before the clock started. */
   bar(label: string, total: number, options?: { unit?: string; start?: number }): Bar;
   /** A line that stays. */
   note(text: string): void;

@@ -33,23 +33,23 @@ export interface SafetensorsHeader {
   readonly dataStart: number;
 }
 
-/** Bytes of one entry. */
+/** Bytes of one entry, in the order in which files hold their tensors: that of the reference implementation. */
 export const BYTES: Readonly<Record<string, number>> = {
-  F64: 8,
-  I64: 8,
   U64: 8,
+  I64: 8,
+  F64: 8,
   F32: 4,
-  I32: 4,
   U32: 4,
-  F16: 2,
+  I32: 4,
   BF16: 2,
-  I16: 2,
+  F16: 2,
   U16: 2,
+  I16: 2,
+  F8_E4M3: 1,
+  F8_E5M2: 1,
   I8: 1,
   U8: 1,
   BOOL: 1,
-  F8_E4M3: 1,
-  F8_E5M2: 1,
 };
 const MAX_HEADER = 100_000_000;
 

@@ -1,6 +1,7 @@
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, test } from "vitest";
 import { toFloat16 } from "./float16.ts";
 import {
@@ -103,6 +104,20 @@ describe("round trip", () => {
   });
 });
 
+test("files of the Python package are read, and written again byte for byte", () => {
+  for (const name of ["randn", "schedulers"]) {
+    const theirs = fileURLToPath(new URL(`../../../../fixtures/${name}.safetensors`, import.meta.url));
+    const header = readSafetensorsHeader(theirs);
+    expect(header.metadata.made_by).toBe(`fixtures/make/${name}.py`);
+    const tensors = [...header.tensors].map(([key, { dtype, shape }]) => {
+      const data = readTensorBytes(header, key);
+      return [key, { dtype: dtype as TensorToWrite["dtype"], shape, data }] as const;
+    });
+    writeSafetensors(path("ours.safetensors"), Object.fromEntries(tensors), header.metadata);
+    expect(readFileSync(path("ours.safetensors")).equals(readFileSync(theirs)), name).toBe(true);
+  }
+});
+
 test("the bytes are those of the format's own description", () => {
   const file = path("bytes.safetensors");
   writeSafetensors(file, { x: { dtype: "F16", shape: [1, 2], data: Uint16Array.of(0x3c00, 0xc000) } });
@@ -183,12 +198,12 @@ describe("refused, with the reason in one line", () => {
     [
       "dtype",
       () => forge(json({ k: entry("constructor", [1], [0, 1]) }), 1),
-      `"k" ${AT}: needed a dtype of F64, I64, U64, F32, I32, U32, F16, BF16, I16, U16, I8, U8, BOOL, F8_E4M3, F8_E5M2, found "constructor".`,
+      `"k" ${AT}: needed a dtype of U64, I64, F64, F32, U32, I32, BF16, F16, U16, I16, F8_E4M3, F8_E5M2, I8, U8, BOOL, found "constructor".`,
     ],
     [
       "entry null",
       () => forge('{"k":null}'),
-      `"k" ${AT}: needed a dtype of F64, I64, U64, F32, I32, U32, F16, BF16, I16, U16, I8, U8, BOOL, F8_E4M3, F8_E5M2, found nothing.`,
+      `"k" ${AT}: needed a dtype of U64, I64, F64, F32, U32, I32, BF16, F16, U16, I16, F8_E4M3, F8_E5M2, I8, U8, BOOL, found nothing.`,
     ],
     [
       "negative shape",
@@ -250,7 +265,7 @@ describe("refused, with the reason in one line", () => {
     [
       "deep nesting",
       () => forge(`{"k":{"dtype":${"[".repeat(20000)}${"]".repeat(20000)}}}`),
-      `"k" ${AT}: needed a dtype of F64, I64, U64, F32, I32, U32, F16, BF16, I16, U16, I8, U8, BOOL, F8_E4M3, F8_E5M2, found […].`,
+      `"k" ${AT}: needed a dtype of U64, I64, F64, F32, U32, I32, BF16, F16, U16, I16, F8_E4M3, F8_E5M2, I8, U8, BOOL, found […].`,
     ],
   ];
   test.each(cases)("%s", (_name, make, text) => expect(problem(make())).toBe(`${text} [E_SAFETENSORS]`));

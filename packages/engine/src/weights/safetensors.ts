@@ -101,9 +101,9 @@ export function writeSafetensors(
   tensors: Readonly<Record<string, TensorToWrite>>,
   metadata: Readonly<Record<string, string>> = {},
 ): void {
-  // wide dtypes first, so that every tensor is aligned to its own size
+  const order = Object.keys(BYTES); // wide dtypes first, so that every tensor is aligned to its own size
   const keys = Object.keys(tensors).sort(
-    (a, b) => BYTES[tensors[b]!.dtype]! - BYTES[tensors[a]!.dtype]! || (a < b ? -1 : 1),
+    (a, b) => order.indexOf(tensors[a]!.dtype) - order.indexOf(tensors[b]!.dtype) || (a < b ? -1 : 1),
   );
   const header: Record<string, unknown> = Object.create(null); // so that "__proto__" is a key as any other
   if (Object.keys(metadata).length) header.__metadata__ = metadata;

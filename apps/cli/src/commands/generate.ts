@@ -4,6 +4,7 @@ import { mkdirSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { type Denoiser, generate, loadModel, plainDenoiser, type StableDiffusionModel } from "@likeness/diffusion";
 import { type Device, LikenessError, type Runtime, startRuntime } from "@likeness/engine";
+import { type Concept, conceptDenoiser, expectToken, readConcept } from "@likeness/personalization";
 import { defineCommand } from "../args/command.ts";
 import type { Bar } from "../console/progress.ts";
 import { formatParameters } from "../images/parameters.ts";
@@ -72,8 +73,8 @@ export default defineCommand({
   async run(prompt, options, { signal, progress, print, json }) {
     expectOutputFolder("--out", options.out);
     if (options.saveLatents !== undefined) expectNewFile("--save-latents", options.saveLatents, ".safetensors");
-    for (const concept of options.concept) expectFile("--concept", concept);
     const model = loadModel(findModel(options.model));
+    const concept = openConcept(options.concept, model, prompt);
     const { steps, guidanceScale, negativePrompt, numImages, scheduler } = options;
     const width = side(model, "--width", options.width);
     const height = side(model, "--height", options.height);
@@ -90,8 +91,7 @@ export default defineCommand({
     const runtime = await startRuntime({ device: options.device as Device });
     let bar: Bar | undefined;
     try {
-      const denoiser = await denoiserFor(runtime, model, prompt, options.concept);
-      const made = await generate(runtime, model, denoiser, {
+      const made = await generate(runtime, model, denoiserFor(runtime, model, concept), {
         ...{ prompt, negativePrompt, steps, guidanceScale, width, height, numImages, seed, scheduler, latents, signal },
         onStep: (event) => {
           bar ??= progress.bar("Steps", event.steps, { start: event.step });
@@ -123,15 +123,26 @@ export default defineCommand({
   },
 });
 
-/** The call into @likeness/personalization, for prompts that name a concept. */
-async function denoiserFor(
-  runtime: Runtime,
-  model: StableDiffusionModel,
-  _prompt: string,
-  concepts: readonly string[],
-): Promise<Denoiser> {
-  if (concepts.length === 0) return plainDenoiser(runtime, model);
-  throw new LikenessError("E_NOT_WIRED", { what: "--concept is not wired yet" });
+/** The plain model, or the model with the concept that the prompt names. */
+function denoiserFor(runtime: Runtime, model: StableDiffusionModel, concept: Concept | undefined): Denoiser {
+  return concept ? conceptDenoiser(runtime, model, concept) : plainDenoiser(runtime, model);
+}
+
+/** @throws LikenessError if there are several, if it is for another base, or if the prompt doesn't name it */
+function openConcept(paths: readonly string[], model: StableDiffusionModel, prompt: string): Concept | undefined {
+  const [path, ...more] = paths;
+  if (path === undefined) return undefined;
+  if (more.length)
+    throw new LikenessError("E_USAGE", {
+      what: "--concept",
+      where: "likeness generate",
+      needed: "one concept",
+      found: String(paths.length),
+      next: "Several concepts in one picture aren't there yet.",
+    });
+  const concept = readConcept(expectFile("--concept", path), model);
+  expectToken(prompt, concept.token);
+  return concept;
 }
 
 /** @throws LikenessError E_USAGE if the UNet can't halve this side as often as it does */

@@ -1,8 +1,11 @@
 /** `likeness personalize`: one photo in, a concept file out. */
-import { LikenessError } from "@likeness/engine/errors";
+import { loadModel } from "@likeness/diffusion";
+import { type Device, LikenessError, startRuntime } from "@likeness/engine";
+import { findEncoder, openEncoder, personalize, writeConcept } from "@likeness/personalization";
 import { defineCommand } from "../args/command.ts";
-import { readImage } from "../images/read-image.ts";
-import { expectFile, expectNewFile, findModel } from "../paths.ts";
+import type { Bar } from "../console/progress.ts";
+import { readImage, squareCrop } from "../images/read-image.ts";
+import { expectNewFile, findModel } from "../paths.ts";
 import { DEVICE, MODEL, SEED } from "./shared-flags.ts";
 
 export default defineCommand({
@@ -20,8 +23,9 @@ export default defineCommand({
     },
     encoder: {
       type: "string",
-      hint: "FILE",
-      description: "a pre-trained tuning-encoder; by default the model's own, if it has one",
+      hint: "DIR",
+      description:
+        "a pre-trained tuning-encoder, a folder with config.json and weights; by default the model's own, if it has one",
     },
     steps: {
       type: "integer",
@@ -53,10 +57,10 @@ export default defineCommand({
     },
     alphaBlend: {
       type: "number",
-      default: 0.25,
       min: 0,
       max: 1,
-      description: "share of the soft prompt in the dual path, Eq. 5",
+      description:
+        "share of the personalised branch in the dual path, Eq. 5; by default the encoder's (the paper: 0.25)",
     },
     rank: {
       type: "integer",
@@ -76,9 +80,8 @@ export default defineCommand({
     device: DEVICE,
   },
   examples: ["likeness personalize duck.jpg --model models/pocket --out duck.safetensors"],
-  async run(photo, options) {
+  async run(photo, options, { signal, progress, print, json }) {
     expectNewFile("--out", options.out, ".safetensors");
-    if (options.encoder !== undefined) expectFile("--encoder", options.encoder);
     if (!/^\S{2,}$/.test(options.token))
       throw new LikenessError("E_USAGE", {
         what: "--token",
@@ -87,12 +90,33 @@ export default defineCommand({
         found: JSON.stringify(options.token),
       });
     const picture = await readImage(photo);
-    const model = findModel(options.model);
-    return personalizePicture(picture, model);
+    const model = loadModel(findModel(options.model));
+    const encoder = options.encoder === undefined ? findEncoder(model) : openEncoder(options.encoder, model);
+    const { steps, lr, token, classWord, rank, seed } = options;
+    const runtime = await startRuntime({ device: options.device as Device });
+    let bar: Bar | undefined;
+    try {
+      const { data: pixels, width, height } = await squareCrop(picture, model.resolution);
+      const concept = await personalize(
+        runtime,
+        model,
+        { pixels, width, height },
+        {
+          ...{ encoder, steps, learningRate: lr, token, classWord, rank, seed, signal },
+          batchSize: options.batchSize ?? 16,
+          alphaBlend: options.alphaBlend,
+          onStage: (stage) => progress.note(stage === "encode" ? "Reading the photo" : "Tuning"),
+          onStep: (event) => {
+            bar ??= progress.bar("Steps", event.steps, { start: event.step });
+            bar.update(event.step, { loss: event.loss });
+          },
+        },
+      );
+      signal.throwIfAborted();
+      writeConcept(options.out, concept, model);
+      print(json ? { path: options.out, token, nearest_word: concept.hardToken, steps } : options.out);
+    } finally {
+      await runtime.close();
+    }
   },
 });
-
-/** The call into @likeness/personalization. */
-async function personalizePicture(_picture: unknown, _model: string): Promise<void> {
-  throw new LikenessError("E_NOT_WIRED", { what: "personalize is not wired yet" });
-}

@@ -118,7 +118,11 @@ const weightGradOp = defineOp1<ConvAttrs & { shape: Shape }>({
     }
     const same = stride === 1 && kh === 3 && kw === 3 && padding === 1;
     const taps = same ? tapsOfSame(g, names, ctx.inputs, o < c) : tapsOfAny(g, names, ctx);
-    const stacked = g.add("Concat", taps.map((t) => g.reshape(t, [1, o * c])), { axis: 0 });
+    const stacked = g.add(
+      "Concat",
+      taps.map((t) => g.reshape(t, [1, o * c])),
+      { axis: 0 },
+    );
     return g.reshape(g.transpose(stacked, [1, 0]), shape);
   },
   vjp: ({ inputs: [x, dy], attrs }, [ddw]) => [
@@ -132,7 +136,12 @@ const weightGradOp = defineOp1<ConvAttrs & { shape: Shape }>({
  * picture, a shift by (i, j) is a shift of the flattened picture, so each view is one contiguous copy per channel. Of
  * the two tensors, the one with fewer channels is shifted.
  */
-function tapsOfSame(g: GraphBuilder, [x, dy]: readonly string[], inputs: readonly Tensor[], shiftDy: boolean): string[] {
+function tapsOfSame(
+  g: GraphBuilder,
+  [x, dy]: readonly string[],
+  inputs: readonly Tensor[],
+  shiftDy: boolean,
+): string[] {
   const flat = (name: string, [b, c, h, w]: Shape): [string, number, number] => {
     const padded = g.add("Pad", [name, g.ints([0, 0, 0, 0, 0, 0, 1, 1])]);
     const first = b === 1 ? padded : g.transpose(padded, [1, 0, 2, 3]);
@@ -152,7 +161,11 @@ function tapsOfSame(g: GraphBuilder, [x, dy]: readonly string[], inputs: readonl
   );
 }
 
-function tapsOfAny(g: GraphBuilder, [x, dy]: readonly string[], { attrs, inputs }: OpContext<ConvAttrs & { shape: Shape }>): string[] {
+function tapsOfAny(
+  g: GraphBuilder,
+  [x, dy]: readonly string[],
+  { attrs, inputs }: OpContext<ConvAttrs & { shape: Shape }>,
+): string[] {
   const [o, c, kh, kw] = attrs.shape as [number, number, number, number];
   const [, , oh, ow] = inputs[1]!.shape as [number, number, number, number];
   const { stride, padding } = attrs;

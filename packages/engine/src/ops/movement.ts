@@ -116,7 +116,7 @@ interface SliceAttrs extends Readonly<Record<string, unknown>> {
   readonly steps: readonly number[];
 }
 
-/** x[starts:ends:steps] on the given axes; 0 ≤ start < end ≤ extent, step ≥ 1. */
+/** x[starts:ends:steps] on the given axes; negative bounds count from the end, step ≥ 1. */
 export function slice(
   x: Tensor,
   starts: readonly number[],
@@ -125,13 +125,14 @@ export function slice(
   steps: readonly number[] = starts.map(() => 1),
 ): Tensor {
   const at = axes.map((a) => axisOf(a, x.shape.length, "slice"));
+  const [from, to] = [starts, ends].map((list) => list.map((n, i) => (n < 0 ? n + x.shape[at[i]!]! : n)));
   at.forEach((a, i) => {
-    if (!(starts[i]! >= 0 && starts[i]! < ends[i]! && ends[i]! <= x.shape[a]! && steps[i]! >= 1))
+    if (!(from![i]! >= 0 && from![i]! < to![i]! && to![i]! <= x.shape[a]! && steps[i]! >= 1))
       throw new ShapeError(
         `slice: [${starts[i]}:${ends[i]}:${steps[i]}] is outside axis ${a} of ${show(x.shape)}. [E_SHAPE]`,
       );
   });
-  return sliceOp([x], { starts, ends, axes: at, steps });
+  return sliceOp([x], { starts: from!, ends: to!, axes: at, steps });
 }
 const sliceOp = defineOp1<SliceAttrs>({
   name: "slice",

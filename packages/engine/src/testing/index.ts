@@ -1,1 +1,2 @@
+export { FIXTURES, type Golden, readGolden, relativeError } from "./golden.ts";
 export { ramp, vjpError } from "./gradient-check.ts";

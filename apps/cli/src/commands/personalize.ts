@@ -96,11 +96,12 @@ export default defineCommand({
     const runtime = await startRuntime({ device: options.device as Device });
     let bar: Bar | undefined;
     try {
-      const { data: pixels, width, height } = await squareCrop(picture, model.resolution);
+      const side = model.resolution;
+      const pixels = await squareCrop(picture, side);
       const concept = await personalize(
         runtime,
         model,
-        { pixels, width, height },
+        { pixels, width: side, height: side },
         {
           ...{ encoder, steps, learningRate: lr, token, classWord, rank, seed, signal },
           batchSize: options.batchSize ?? 16,

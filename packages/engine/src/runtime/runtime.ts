@@ -1,7 +1,8 @@
 /** Starts runtimes: in a child process (the default) or in this one. */
 import { type ChildProcess, fork } from "node:child_process";
+import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { leafName } from "../core/leaves.ts";
 import { expectShape } from "../core/shape.ts";
 import type { Tensor } from "../core/tensor.ts";
@@ -63,6 +64,14 @@ function updateOutputs(updates: NonNullable<ProgramSpec["updates"]>): Record<str
   return Object.fromEntries(updates.map(([v, value]) => [`update:${leafName(v)}`, value]));
 }
 
+/** Node 22.18 and later read TypeScript themselves; older ones need tsx, which the parent may or may not run under. */
+function loaderArgs(): string[] {
+  const { execArgv, features } = process;
+  if ("typescript" in features && features.typescript) return execArgv;
+  const tsx = pathToFileURL(createRequire(import.meta.url).resolve("tsx")).href;
+  return execArgv.some((a) => a.includes("tsx")) ? execArgv : ["--import", tsx];
+}
+
 /** The process that holds the sessions. A run can't be interrupted, but the process can. */
 class Child {
   private readonly process: ChildProcess;
@@ -72,6 +81,7 @@ class Child {
 
   constructor(device: Device, threads: number) {
     this.process = fork(fileURLToPath(new URL("./child.ts", import.meta.url)), [device, String(threads)], {
+      execArgv: loaderArgs(),
       serialization: "advanced",
       // Freed blocks stay in the heap, so that results of one step reuse the pages of the one before.
       env: { ...process.env, MALLOC_MMAP_THRESHOLD_: "4294967296", MALLOC_TRIM_THRESHOLD_: "8589934592" },

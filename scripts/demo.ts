@@ -1,0 +1,68 @@
+/** `npm run demo`: teaches the pocket model a subject that it has never seen, and draws it in six scenes. */
+import { mkdirSync } from "node:fs";
+import { basename } from "node:path";
+import { loadModel } from "@likeness/diffusion";
+import { startRuntime } from "@likeness/engine";
+import { findEncoder, generateConcept, personalize, writeConcept } from "@likeness/personalization";
+import { contactSheet, type Tile } from "../apps/cli/src/images/contact-sheet.ts";
+import { readImage, squareCrop } from "../apps/cli/src/images/read-image.ts";
+import { writePng } from "../apps/cli/src/images/write-png.ts";
+
+const PROMPTS = [
+  "a photo of a <S*> on the beach",
+  "a photo of a <S*> in the forest",
+  "a photo of a <S*> in outer space",
+  "a <S*> wearing a crown on a red background",
+  "a pixel art picture of a <S*> in the snow",
+  "two <S*> under water",
+];
+const photo = process.argv[2] ?? "models/pocket/examples/fox.png";
+const out = "out/demo";
+
+const started = performance.now();
+const seconds = (since: number): string => ((performance.now() - since) / 1000).toFixed(1);
+const say = (text: string): boolean => process.stderr.write(`${text}\n`);
+
+const model = loadModel("models/pocket");
+const side = model.resolution;
+const picture = await readImage(photo);
+const pixels = await squareCrop(picture, side);
+const runtime = await startRuntime();
+say(`Teaching the model the subject of ${photo}`);
+const learning = performance.now();
+const options = { encoder: findEncoder(model), steps: 12, learningRate: 2e-3, batchSize: 16, token: "<S*>", seed: 0 };
+const concept = await personalize(
+  runtime,
+  model,
+  { pixels, width: side, height: side },
+  {
+    ...options,
+    onStep: ({ step, steps, loss }) => say(`  step ${step}/${steps}  loss ${loss.toFixed(4)}`),
+  },
+);
+const learned = seconds(learning);
+mkdirSync(out, { recursive: true });
+writeConcept(`${out}/concept.safetensors`, concept, model);
+say(`Learned in ${learned} s; the nearest real word is "${concept.hardToken}". Drawing…`);
+
+const tiles: Tile[] = [{ picture, caption: "the photo" }];
+const drawing = performance.now();
+for (const prompt of PROMPTS) {
+  const { images } = await generateConcept(runtime, model, concept, {
+    prompt,
+    steps: 25,
+    guidanceScale: 4,
+    width: side,
+    height: side,
+    numImages: 1,
+    seed: 1,
+  });
+  tiles.push({ picture: { width: side, height: side, data: images[0]! }, caption: prompt });
+  say(`  ${prompt}`);
+}
+const drawn = seconds(drawing);
+await runtime.close();
+const title = `${basename(photo)}: learned in ${learned} s, six pictures in ${drawn} s`;
+await writePng(`${out}/sheet.png`, await contactSheet(tiles, { title }));
+say(`Learned in ${learned} s, drew six pictures in ${drawn} s, ${seconds(started)} s in all.`);
+process.stdout.write(`${out}/sheet.png\n`);

@@ -2,6 +2,7 @@
 
 import { attentionMatrices, type StableDiffusionModel } from "@likeness/diffusion";
 import {
+  brief,
   LikenessError,
   readFloats,
   readSafetensorsHeader,
@@ -70,22 +71,24 @@ export function writeConcept(path: string, concept: Concept, model: StableDiffus
   });
 }
 
-/** Reads a concept for a base model. @throws LikenessError if it is none, incomplete, or made for another base */
+/**
+ * Reads a concept for a base model, every key and every value of it checked.
+ * @throws LikenessError if it is none, incomplete, damaged, or made for another base
+ */
 export function readConcept(path: string, model: StableDiffusionModel): Concept {
   const header = readSafetensorsHeader(path);
-  const meta = (key: string): string => {
-    const value = header.metadata[`date.${key}`];
-    if (value === undefined)
-      throw new LikenessError("E_CONCEPT", {
-        what: "concept",
-        where: path,
-        needed: `metadata "date.${key}"`,
-        found: "none",
-        next: "Give a file that `likeness personalize` made.",
-      });
-    return value;
+  const fail = (what: string, needed: string, found: string, next: string = AGAIN): never => {
+    throw new LikenessError("E_CONCEPT", { what, where: path, needed, found, next });
   };
-  const [base, baseName] = [meta("base"), meta("base_name")];
+  const meta = (key: string): string =>
+    header.metadata[key] ??
+    fail("concept", `metadata "${key}"`, "none", "Give a file that `likeness personalize` made.");
+  const number = (key: string, needed: string, good: (x: number) => boolean): number => {
+    const text = meta(key);
+    const x = text.trim() === "" ? Number.NaN : Number(text);
+    return good(x) ? x : fail(`metadata "${key}"`, needed, brief(text));
+  };
+  const [base, baseName] = [meta("date.base"), meta("date.base_name")];
   if (base !== model.fingerprint)
     throw new LikenessError("E_CONCEPT_BASE", {
       what: "concept",
@@ -94,40 +97,61 @@ export function readConcept(path: string, model: StableDiffusionModel): Concept 
       found: `one made for ${baseName} (${base})`,
       next: "Use it with its own --model, or personalize again.",
     });
-  const token = meta("token");
+  const token = meta("date.token");
+  if (!/^\S+$/.test(token)) fail('metadata "date.token"', "a word without spaces", brief(token));
+  const words = model.textEncoder.config.vocab_size;
+  const isCount = (x: number): boolean => Number.isInteger(x) && x > 0;
+  const rank = number("ss_network_dim", "a rank of 1 or more", isCount);
+  const alphaBlend = number("date.alpha_blend", "a share from 0 to 1", (x) => x >= 0 && x <= 1);
+  const hardTokenId = number(
+    "date.hard_token_id",
+    `a token of the ${words}`,
+    (x) => x === 0 || (isCount(x) && x < words),
+  );
+
+  const unread = new Set(header.tensors.keys());
   const tensor = (key: string, shape: readonly number[]): Float32Array => {
     const found = header.tensors.get(key);
-    if (!found || found.shape.join() !== shape.join())
-      throw new LikenessError("E_CONCEPT", {
-        what: `"${key}"`,
-        where: path,
-        needed: `shape (${shape.join(", ")})`,
-        found: found ? `(${found.shape.join(", ")})` : "none",
-        next: "The file is damaged: personalize again.",
-      });
-    return readFloats(header, key);
+    const text = (s: readonly number[]): string => `shape (${s.join(", ")})`;
+    if (found?.shape.join() !== shape.join())
+      fail(brief(key, 200), text(shape), found ? text(found.shape) : "no such tensor");
+    unread.delete(key);
+    const values = readFloats(header, key);
+    if (!values.every(Number.isFinite)) fail(brief(key, 200), "finite values", "others");
+    return values;
   };
-  const matrices = attentionMatrices(model.unet.config);
-  const first = header.tensors.get(`${kohya(matrices[0]!.path)}.lora_down.weight`);
-  const rank = first?.shape[0] ?? 0;
-  const loraAlpha = tensor(`${kohya(matrices[0]!.path)}.alpha`, [])[0]!;
-  const factors = matrices.map(({ path: module, dIn, dOut }) => ({
-    a: transposed(tensor(`${kohya(module)}.lora_down.weight`, [rank, dIn]), rank, dIn),
-    b: transposed(tensor(`${kohya(module)}.lora_up.weight`, [dOut, rank]), dOut, rank),
-  }));
+  const embedding = tensor(bundle(token), [1, model.textEncoder.config.hidden_size]);
+  let loraAlpha: number | undefined;
+  const factors = attentionMatrices(model.unet.config).map(({ path: module, dIn, dOut }) => {
+    const key = kohya(module);
+    const [alpha] = tensor(`${key}.alpha`, []) as unknown as [number];
+    if (alpha !== (loraAlpha ??= alpha))
+      fail(`"${key}.alpha"`, `${loraAlpha}, as in the other matrices`, String(alpha));
+    return {
+      a: transposed(tensor(`${key}.lora_down.weight`, [rank, dIn]), rank, dIn),
+      b: transposed(tensor(`${key}.lora_up.weight`, [dOut, rank]), dOut, rank),
+    };
+  });
+  const [strange] = unread;
+  if (strange !== undefined) fail(brief(strange, 200), `only tensors that ${model.name} has a place for`, "one more");
   return {
-    token,
-    embedding: tensor(bundle(token), [1, model.textEncoder.config.hidden_size]),
-    factors,
-    rank,
-    loraAlpha,
-    hardToken: meta("hard_token"),
-    hardTokenId: Number(meta("hard_token_id")),
-    alphaBlend: Number(meta("alpha_blend")),
-    base,
-    baseName,
-    settings: JSON.parse(meta("settings")) as Record<string, unknown>,
+    ...{ token, embedding, factors, rank, loraAlpha: loraAlpha!, alphaBlend, hardTokenId, base, baseName },
+    hardToken: meta("date.hard_token"),
+    settings: settingsOf(meta("date.settings")) ?? fail('metadata "date.settings"', "a JSON object", "something else"),
   };
+}
+
+const AGAIN = "The file is damaged: personalize again.";
+
+function settingsOf(text: string): Record<string, unknown> | undefined {
+  try {
+    const value = JSON.parse(text) as unknown;
+    return typeof value === "object" && value !== null && !Array.isArray(value)
+      ? (value as Record<string, unknown>)
+      : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 /** (rows, columns) → (columns, rows). */

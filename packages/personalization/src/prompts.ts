@@ -43,7 +43,10 @@ export interface PlaceholderFeeds {
   readonly mask: Float32Array;
 }
 
-/** Tokenizes prompts; `token` may be any spelling of the placeholder. Prompts without it get an empty mask. */
+/**
+ * Tokenizes prompts; `token` may be any spelling of the placeholder. Prompts without it get an empty mask.
+ * @throws LikenessError if a prompt has it, but after the last token that the model reads
+ */
 export function placeholderFeeds(
   tokenizer: CLIPTokenizer,
   prompts: readonly string[],
@@ -54,11 +57,20 @@ export function placeholderFeeds(
   const length = tokenizer.modelMaxLength;
   const ids = new Int32Array(prompts.length * length);
   const mask = new Float32Array(prompts.length * length);
-  for (const [n, prompt] of prompts.entries())
-    for (const [i, t] of tokenizer.encode(prompt).inputIds.entries()) {
+  for (const [n, prompt] of prompts.entries()) {
+    const { inputIds } = tokenizer.encode(prompt);
+    if (prompt.includes(token) && !inputIds.includes(id))
+      throw new LikenessError("E_PROMPT", {
+        what: "prompt",
+        needed: `${token} among the ${length} tokens that the model reads`,
+        found: "it after them",
+        next: "Shorten the prompt, or name the subject earlier.",
+      });
+    for (const [i, t] of inputIds.entries()) {
       ids[n * length + i] = t === id ? stand : t;
       mask[n * length + i] = t === id ? 1 : 0;
     }
+  }
   return { ids, mask };
 }
 

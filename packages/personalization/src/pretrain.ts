@@ -20,14 +20,17 @@ import {
 } from "@likeness/diffusion";
 import {
   atomicWrite,
+  cast,
   constant,
   counterRandom,
   div,
+  equal,
   evaluate,
   type Feeds,
   gather,
   input,
   leafName,
+  log,
   mean,
   mul,
   type Runtime,
@@ -63,13 +66,16 @@ export async function pretrain(
   const paired = data.header.tensors.has("references");
   const total = data.count * (paired ? 2 : 1);
   const { weights, config: vae } = model.vae;
-  const latents = await encodeAll(runtime, weights, vae, data, { onProgress: (n) => hooks.onCached?.(n, total) });
-  const references = paired
-    ? await encodeAll(runtime, weights, vae, data, {
-        tensor: "references",
-        onProgress: (n) => hooks.onCached?.(data.count + n, total),
-      })
-    : latents;
+  const cached = (tensor: string, before: number): Promise<Float32Array> =>
+    encodeAll(runtime, weights, vae, data, {
+      tensor,
+      onProgress: (n) => {
+        hooks.signal?.throwIfAborted();
+        hooks.onCached?.(before + n, total);
+      },
+    });
+  const latents = await cached("images", 0);
+  const references = paired ? await cached("references", data.count) : latents;
   const row = await wordRow(model, config.start_word);
   const task = pretrainTask(
     model,
@@ -187,6 +193,7 @@ function pretrainTask(
       contrastive,
       norm: mean(sqrt(sum(square(v), [1]))),
       cosine: nearestCosine(v, words.table, nearest),
+      entropy: wordEntropy(nearest),
       offsets,
     },
     feeds: (step): Feeds => {
@@ -228,6 +235,13 @@ function nearestCosine(v: Tensor, table: Tensor, nearest: Tensor): Tensor {
   const dot = sum(mul(v, rows), [1]);
   const norms = mul(sqrt(sum(square(v), [1])), sqrt(sum(square(rows), [1])));
   return mean(div(dot, norms));
+}
+
+/** Entropy in nats of the batch's nearest words: ln(B) if all differ, 0 if the encoder says one word for everything. */
+export function wordEntropy(nearest: Tensor): Tensor {
+  const b = nearest.shape[0]!;
+  const same = cast(equal(reshape(nearest, [b, 1]), reshape(nearest, [1, b])), "float32");
+  return mul(mean(log(mean(same, [1]))), -1);
 }
 
 async function wordRow(model: StableDiffusionModel, word: string): Promise<Float32Array> {

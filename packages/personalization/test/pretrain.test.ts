@@ -1,0 +1,179 @@
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { attentionMatrices, loadModel } from "@likeness/diffusion";
+import {
+  constant,
+  counterRandom,
+  evaluate,
+  readFloats,
+  readSafetensorsHeader,
+  startRuntime,
+  writeSafetensors,
+} from "@likeness/engine";
+import { FIXTURES } from "@likeness/engine/testing";
+import { afterAll, expect, test } from "vitest";
+import { ENCODER_FILE, findEncoder } from "../src/encoder-file.ts";
+import { personalize } from "../src/personalize.ts";
+import { pretrain, readPretrainConfig, wordEntropy } from "../src/pretrain.ts";
+import type { PretrainConfig } from "../src/pretrain-config.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "pretrain-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+const at = (...names: string[]): string => join(folder, ...names);
+for (const kind of ["sd1", "sd2"]) cpSync(`${FIXTURES}/models/${kind}`, at(kind), { recursive: true });
+
+const COUNT = 8;
+/** Pictures of noise, of the side that a toy model makes. */
+function writePictures(name: string, side: number, paired: boolean): void {
+  const random = counterRandom(2, name);
+  const tensor = () => ({
+    dtype: "U8" as const,
+    shape: [COUNT, side, side, 3],
+    data: Uint8Array.from({ length: COUNT * side * side * 3 }, () => random.int(256)),
+  });
+  const list = (text: (i: number) => string): string =>
+    JSON.stringify(Array.from({ length: COUNT }, (_, i) => text(i)));
+  writeSafetensors(
+    at(name),
+    { images: tensor(), ...(paired && { references: tensor() }) },
+    { captions: list((i) => `a fox ${i}`), ...(paired && { templates: list((i) => `a <S*> on the beach ${i}`) }) },
+  );
+}
+writePictures("pairs.safetensors", 16, true);
+writePictures("plain.safetensors", 16, false);
+
+/** A config as it would be read from a file. */
+function configOf(run: string, changes: Partial<PretrainConfig> = {}): PretrainConfig {
+  const path = at(`${run}.json`);
+  const encoder = {
+    width: 16,
+    grid: 4,
+    trunk_blocks: 1,
+    norm_groups: 4,
+    decoder_layers: 1,
+    decoder_heads: 2,
+    decoder_inner: 16,
+    rank: 2,
+    lora_alpha: 2,
+  }; // prettier-ignore
+  const config = {
+    model: at("sd1"),
+    data: at("pairs.safetensors"),
+    run: at(run),
+    encoder,
+    seed: 1,
+    steps: 4,
+    batch_size: 3,
+    learning_rate: 1e-2,
+    hypernetwork_learning_rate: 1e-2,
+    warmup_steps: 1,
+    ema_decay: 0.5,
+    checkpointing_steps: 2,
+    logging_steps: 1,
+    start_word: "fox",
+  }; // prettier-ignore
+  writeFileSync(path, JSON.stringify({ ...config, ...changes }));
+  return readPretrainConfig(path);
+}
+
+async function run(config: PretrainConfig, options: { resume?: boolean; until?: number } = {}): Promise<number> {
+  const runtime = await startRuntime({ inProcess: true });
+  const controller = new AbortController();
+  return pretrain(runtime, config, {
+    resume: options.resume ?? false,
+    signal: controller.signal,
+    onStep: ({ step }) => step === options.until && controller.abort(),
+  });
+}
+
+const log = (name: string): Record<string, number>[] =>
+  readFileSync(at(name, "log.ndjson"), "utf8")
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line)); // prettier-ignore
+const weights = (path: string): Map<string, Float32Array> => {
+  const header = readSafetensorsHeader(path);
+  return new Map([...header.tensors.keys()].map((key) => [key, readFloats(header, key)]));
+};
+
+test("a run that was stopped and resumed ends with the same weights and the same log", async () => {
+  expect(await run(configOf("whole"))).toBe(4);
+  const encoder = weights(at("sd1", "tuning_encoder", ENCODER_FILE));
+  expect(await run(configOf("halves"), { until: 3 })).toBe(3); // the checkpoint is that of step 2
+  expect(await run(configOf("halves"), { resume: true })).toBe(4);
+  expect(weights(at("halves", "checkpoint.safetensors"))).toEqual(weights(at("whole", "checkpoint.safetensors")));
+  expect(weights(at("sd1", "tuning_encoder", ENCODER_FILE))).toEqual(encoder);
+  const scalars = ({ samplesPerSecond: _, ...rest }: Record<string, number>) => rest;
+  expect(scalars(log("halves").at(-1)!)).toEqual(scalars(log("whole").at(-1)!));
+  const keys = [
+    "step",
+    "lr",
+    "samplesPerSecond",
+    "loss",
+    "diffusion",
+    "contrastive",
+    "norm",
+    "cosine",
+    "entropy",
+    "offsets",
+    "grad_norm",
+  ]; // prettier-ignore
+  for (const line of log("whole")) for (const key of keys) expect(line[key]).toSatisfy(Number.isFinite);
+});
+
+test("step 1 runs the vanilla offsets; then the hypernetwork moves, and so does the word", async () => {
+  const [first, , , last] = log("whole");
+  expect(first!.offsets).toBe(0);
+  expect(last!.offsets).toBeGreaterThan(0);
+  expect(last!.norm).not.toBe(first!.norm);
+});
+
+test("the written encoder makes concepts of its model, and of no other", async () => {
+  const model = loadModel(at("sd1"));
+  const encoder = findEncoder(model)!;
+  expect(encoder.config.base).toBe(model.fingerprint);
+  const runtime = await startRuntime({ inProcess: true });
+  const photo = { pixels: new Uint8Array(16 * 16 * 3).map((_, i) => (i * 37) % 256), width: 16, height: 16 };
+  const options = { encoder, steps: 0, learningRate: 2e-3, batchSize: 2, token: "<S*>", seed: 1 };
+  const concept = await personalize(runtime, model, photo, options);
+  expect(concept.rank).toBe(2);
+  expect(concept.factors).toHaveLength(attentionMatrices(model.unet.config).length);
+  expect(concept.factors.some(({ b }) => b.some((x) => x !== 0))).toBe(true);
+  cpSync(at("sd1", "tuning_encoder"), at("sd2", "tuning_encoder"), { recursive: true });
+  expect(() => findEncoder(loadModel(at("sd2")))).toThrow(
+    /needed one trained for sd2 .*, found one for sd1 .*E_ENCODER_BASE/,
+  );
+});
+
+test.each<[string, Partial<PretrainConfig>]>([
+  ["pictures without references", { data: at("plain.safetensors") }],
+  ["a model that predicts v", { model: at("sd2"), data: at("sd2.safetensors") }],
+])("trains on %s", async (_name, changes) => {
+  const { resolution } = loadModel(at("sd2"));
+  writePictures("sd2.safetensors", resolution, true);
+  const config = configOf(`other-${changes.model ? "v" : "plain"}`, { ...changes, steps: 2 });
+  expect(await run(config)).toBe(2);
+});
+
+test("an aborted run leaves no checkpoint, half or whole", async () => {
+  const controller = new AbortController();
+  const started = pretrain(await startRuntime({ inProcess: true }), configOf("aborted"), {
+    signal: controller.signal,
+    onCached: () => controller.abort(),
+  });
+  await expect(started).rejects.toThrow(/abort/i);
+  expect(existsSync(at("aborted"))).toBe(false);
+});
+
+test("a config with a key that isn't known is refused by name", () => {
+  expect(() => configOf("typo", { learning_rat: 1 } as object)).toThrow(/typo\.json.*learning_rat/s);
+});
+
+test("entropy of nearest words", async () => {
+  const of = async (ids: number[]): Promise<number> =>
+    (await evaluate({ h: wordEntropy(constant(Int32Array.from(ids))) })).h[0]!;
+  expect(await of([5, 5, 5, 5])).toBeCloseTo(0, 6);
+  expect(await of([1, 2, 3, 4])).toBeCloseTo(Math.log(4), 5);
+  expect(await of([1, 1, 2, 2])).toBeCloseTo(Math.log(2), 5);
+});

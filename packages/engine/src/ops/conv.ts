@@ -3,7 +3,6 @@ import { defineOp1, type OpContext } from "../core/op.ts";
 import { expectRank, ShapeError, show, size } from "../core/shape.ts";
 import type { Shape, Tensor } from "../core/tensor.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
-import { reshape } from "./movement.ts";
 import { sum } from "./reduce.ts";
 
 export interface ConvOptions {

@@ -1,0 +1,1 @@
+export { lower } from "./onnx/lower.ts";

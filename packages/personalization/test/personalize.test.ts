@@ -1,0 +1,174 @@
+/** From a photo to pictures of its subject, on toy models with random weights. */
+import {
+  attentionMatrices,
+  generate,
+  loadModel,
+  plainDenoiser,
+  type StableDiffusionModel,
+  tokenTable,
+} from "@likeness/diffusion";
+import { constant, evaluate, gather, input, leafName, type Runtime, reshape, startRuntime } from "@likeness/engine";
+import { FIXTURES, relativeError } from "@likeness/engine/testing";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { Concept } from "../src/concept.ts";
+import { generateConcept } from "../src/generate.ts";
+import { personalUNet } from "../src/method/personal-unet.ts";
+import { type PersonalizeOptions, personalize } from "../src/personalize.ts";
+import type { Photo } from "../src/photo.ts";
+import { conceptVariables, loadConcept } from "../src/tuning.ts";
+
+let runtime: Runtime;
+beforeAll(async () => {
+  runtime = await startRuntime({ inProcess: true });
+});
+afterAll(() => runtime.close());
+
+const photoFor = ({ resolution: side }: StableDiffusionModel): Photo => ({
+  pixels: Uint8Array.from({ length: side * side * 3 }, (_, i) => (i * 37) % 256),
+  width: side,
+  height: side,
+});
+const base: PersonalizeOptions = {
+  steps: 3,
+  learningRate: 2e-3,
+  batchSize: 2,
+  token: "<fox-1>",
+  classWord: "fox",
+  seed: 5,
+};
+const sampling = { steps: 2, guidanceScale: 3, numImages: 1, seed: 9 };
+
+describe.each(["sd1", "sd2"])("%s", (name) => {
+  const model = loadModel(`${FIXTURES}/models/${name}`);
+  const size = { width: model.resolution, height: model.resolution };
+  const make = (options: Partial<PersonalizeOptions> = {}): Promise<Concept> =>
+    personalize(runtime, model, photoFor(model), { ...base, ...options });
+
+  test("without an encoder: from the class word, with offsets of zero at first", async () => {
+    const start = await make({ steps: 0, rank: 2 });
+    const fox = model.tokenizer.tokenize("fox").at(-1)!;
+    const { weights, config } = model.textEncoder;
+    const { row } = await evaluate({ row: gather(tokenTable(weights, config), constant(Int32Array.of(fox))) });
+    expect(start).toMatchObject({
+      hardToken: "fox",
+      hardTokenId: fox,
+      rank: 2,
+      loraAlpha: 2,
+      alphaBlend: 0.25,
+      base: model.fingerprint,
+    }); // prettier-ignore
+    expect(start.embedding).toEqual(row);
+    attentionMatrices(model.unet.config).forEach(({ dIn, dOut }, i) => {
+      const { a, b } = start.factors[i]!;
+      expect(a).toHaveLength(dIn * 2);
+      expect(a.every((x) => x !== 0)).toBe(true);
+      expect(b).toEqual(new Float32Array(2 * dOut));
+    });
+  });
+
+  test("tuning moves word and offsets, at most by the learning rate a step; same seed, same concept", async () => {
+    const losses: number[] = [];
+    const start = await make({ steps: 0 });
+    const tuned = await make({ onStep: ({ loss }) => losses.push(loss) });
+    expect(losses).toHaveLength(3);
+    expect(losses.every(Number.isFinite)).toBe(true);
+    const moved = (x: Float32Array, y: Float32Array): number => Math.max(...x.map((v, i) => Math.abs(v - y[i]!)));
+    for (const [x, y] of [
+      [tuned.embedding, start.embedding],
+      ...tuned.factors.map(({ b }, i) => [b, start.factors[i]!.b] as const),
+    ] as const) {
+      expect(moved(x, y)).toBeGreaterThan(1e-3);
+      expect(moved(x, y)).toBeLessThan(3.1 * 2e-3);
+    }
+    expect(await make()).toEqual(tuned);
+    expect((await make({ seed: 6 })).embedding).not.toEqual(tuned.embedding);
+  });
+
+  test("more steps fit the photo better", async () => {
+    const losses: number[] = [];
+    const onStep = ({ diffusion }: { diffusion: number }): number => losses.push(diffusion);
+    await make({ steps: 60, learningRate: 2e-2, alphaBlend: 1, batchSize: 8, onStep });
+    const mean = (xs: number[]): number => xs.reduce((a, b) => a + b) / xs.length;
+    expect(mean(losses.slice(-10))).toBeLessThan(0.8 * mean(losses.slice(0, 10)));
+  });
+
+  test("a prompt without the token is refused, as is one that has it too late", async () => {
+    const concept = await make({ steps: 0 });
+    const ask = (prompt: string): Promise<unknown> =>
+      generateConcept(runtime, model, concept, { ...sampling, ...size, prompt });
+    await expect(ask("a photo of a fox")).rejects.toThrow(/prompt: needed the concept's token <fox-1>.*E_PROMPT/);
+    await expect(ask(`${"photo ".repeat(20)}<fox-1>`)).rejects.toThrow(/<fox-1> among the 16 tokens.*E_PROMPT/);
+  });
+
+  test("an untuned concept makes the word's picture, and alpha 0 does whatever the concept", async () => {
+    const plain = await generate(runtime, model, plainDenoiser(runtime, model), {
+      ...sampling,
+      ...size,
+      prompt: "a photo of fox in snow",
+    }); // prettier-ignore
+    const ask = { ...sampling, ...size, prompt: "a photo of <fox-1> in snow" };
+    const untuned = await generateConcept(runtime, model, await make({ steps: 0 }), ask);
+    expect(relativeError(untuned.latents, plain.latents)).toBeLessThan(1e-5);
+    const concept = await make({ learningRate: 0.1 });
+    const hard = await generateConcept(runtime, model, concept, { ...ask, alphaBlend: 0 });
+    expect(relativeError(hard.latents, plain.latents)).toBeLessThan(1e-5);
+    const own = await generateConcept(runtime, model, concept, ask);
+    expect(relativeError(own.latents, plain.latents)).toBeGreaterThan(1e-3);
+    expect(await generateConcept(runtime, model, concept, ask)).toEqual(own);
+  });
+
+  test("concepts swap without recompiling", async () => {
+    const [one, two] = [await make({ steps: 1 }), await make({ steps: 1, seed: 6, learningRate: 0.1 })];
+    const { v, factors, all } = conceptVariables(model, one.rank);
+    const { in_channels: c, cross_attention_dim: d } = model.unet.config;
+    const context = input("context", [1, 6, d]);
+    const y = personalUNet(model, {
+      ...{
+        sample: input("sample", [1, c, 8, 8]),
+        timestep: constant([250]),
+        hardContext: context,
+        factors,
+        scale: 1,
+        alpha: 0.5,
+      }, // prettier-ignore
+      softContext: reshape(v, [1, 1, d]),
+    });
+    const program = await runtime.compile({ outputs: { y } });
+    const feeds = { sample: new Float32Array(c * 64).fill(0.3), context: new Float32Array(6 * d).fill(0.1) };
+    const run = async (concept: Concept): Promise<Float32Array> => {
+      await loadConcept(runtime, all, concept);
+      return (await program.run(feeds)).y as Float32Array;
+    };
+    const [first, other, again] = [await run(one), await run(two), await run(one)];
+    await program.release();
+    expect(again).toEqual(first);
+    expect(relativeError(other, first)).toBeGreaterThan(1e-3);
+    expect(all.map(leafName)).toContain("concept.v");
+  });
+});
+
+test("a photo of another size is refused", async () => {
+  const model = loadModel(`${FIXTURES}/models/sd1`);
+  const photo = { pixels: new Uint8Array(3 * 64), width: 8, height: 8 };
+  await expect(personalize(runtime, model, photo, base)).rejects.toThrow(
+    /photo: needed 16 x 16 pixels for sd1, found 8 x 8/,
+  );
+});
+
+test("aborting ends the tuning within a second", async () => {
+  const model = loadModel(`${FIXTURES}/models/sd1`);
+  const child = await startRuntime({});
+  const controller = new AbortController();
+  let at = 0;
+  const started = personalize(child, model, photoFor(model), {
+    ...{ ...base, steps: 10_000, signal: controller.signal },
+    onStep: ({ step }) => {
+      if (step !== 3) return;
+      at = performance.now();
+      controller.abort();
+    },
+  });
+  await expect(started).rejects.toThrow(/abort/i);
+  expect(performance.now() - at).toBeLessThan(1000);
+  await child.close();
+});

@@ -114,7 +114,7 @@ const isOldVae = (paths: readonly string[]): boolean =>
   paths.some((p) => readSafetensorsHeader(p).tensors.has("encoder.mid_block.attentions.0.query.weight"));
 
 /** Header and 64 samples of 4 KiB of each file: cheap, and different for models of one architecture. */
-function fingerprint(paths: readonly string[]): string {
+export function fingerprint(paths: readonly string[]): string {
   const hash = createHash("sha256");
   for (const path of paths) {
     const { tensors } = readSafetensorsHeader(path);

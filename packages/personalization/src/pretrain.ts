@@ -3,7 +3,6 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import {
   average,
-  encodeAll,
   loadModel,
   noised,
   noiseLevels,
@@ -44,6 +43,7 @@ import {
   writeSafetensors,
 } from "@likeness/engine";
 import { ENCODER_FILE, ENCODER_FOLDER } from "./encoder-file.ts";
+import { cachedLatents } from "./latent-cache.ts";
 import type { EncoderConfig } from "./method/config.ts";
 import { contrastiveLoss, diffusionLoss, embeddingL2, nearestWord, offsetsL2 } from "./method/losses.ts";
 import { personalText } from "./method/personal-text.ts";
@@ -64,23 +64,16 @@ export async function pretrain(
   const data = new PictureFile(config.data);
   const { start } = resumeFrom(config.run, resume);
   const paired = data.header.tensors.has("references");
-  const total = data.count * (paired ? 2 : 1);
-  const { weights, config: vae } = model.vae;
-  const cached = (tensor: string, before: number): Promise<Float32Array> =>
-    encodeAll(runtime, weights, vae, data, {
-      tensor,
-      onProgress: (n) => {
-        hooks.signal?.throwIfAborted();
-        hooks.onCached?.(before + n, total);
-      },
-    });
-  const latents = await cached("images", 0);
-  const references = paired ? await cached("references", data.count) : latents;
+  const tensors = paired ? ["images", "references"] : ["images"];
+  const [latents, references] = await cachedLatents(runtime, model, data, tensors, config.run, (done, total) => {
+    hooks.signal?.throwIfAborted();
+    hooks.onCached?.(done, total);
+  });
   const row = await wordRow(model, config.start_word);
   const task = pretrainTask(
     model,
     config,
-    { data, latents, references, paired },
+    { data, latents: latents!, references: references ?? latents!, paired },
     (key) => start(key) ?? (key === "token_embedder.fc2.bias" ? row : undefined),
   );
   const hyper = config.hypernetwork_learning_rate / config.learning_rate;

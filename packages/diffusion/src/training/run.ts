@@ -1,11 +1,20 @@
 /** `likeness train`: builds the task of a config, trains it and writes the weights into the model folder. */
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { leafName, openWeights, type Runtime, toFloat16, writeSafetensors } from "@likeness/engine";
+import {
+  leafName,
+  openWeights,
+  type Runtime,
+  readFloats,
+  readSafetensorsHeader,
+  toFloat16,
+  writeSafetensors,
+} from "@likeness/engine";
 import { CLIPTextConfig, CLIPVisionConfig } from "../config/clip.ts";
 import { ConfigError, parseConfig, readConfig, readJson } from "../config/parse.ts";
 import { UNet2DConditionConfig } from "../config/unet.ts";
 import { AutoencoderKLConfig } from "../config/vae.ts";
+import { fingerprint } from "../loading.ts";
 import { createScheduler } from "../schedulers/index.ts";
 import { loadCLIPTokenizer } from "../tokenizers/index.ts";
 import { autoencoderTask } from "./autoencoder.ts";
@@ -155,12 +164,31 @@ async function prepareDenoiser(
     alphasCumprod: scheduler.alphasCumprod,
   };
   const vaeWeights = openWeights([at("vae", "diffusion_pytorch_model.safetensors")]).weights();
-  const latents = await encodeAll(runtime, vaeWeights, vae, data, { onProgress: (n) => onCached(n, data.count) });
+  const latents = await cachedLatents(
+    join(config.run, "latents.safetensors"),
+    fingerprint([at("vae", "diffusion_pytorch_model.safetensors"), config.data]),
+    () => encodeAll(runtime, vaeWeights, vae, data, { onProgress: (n) => onCached(n, data.count) }),
+  );
   const { batch_size: batchSize, seed, caption_dropout: captionDropout, snr_gamma: snrGamma } = config;
   return {
     task: denoiserTask(parts, data, latents, { batchSize, seed, captionDropout, snrGamma }, start),
     parts: [{ folder: "unet", file: "diffusion_pytorch_model", prefix: "" }],
   };
+}
+
+/** Latents made once per run: kept beside the checkpoint, and made again if the autoencoder or the data are others. */
+export async function cachedLatents(
+  path: string,
+  source: string,
+  make: () => Promise<Float32Array>,
+): Promise<Float32Array> {
+  if (existsSync(path)) {
+    const header = readSafetensorsHeader(path);
+    if (header.metadata.source === source) return readFloats(header, "latents");
+  }
+  const latents = await make();
+  writeSafetensors(path, { latents: { dtype: "F32", shape: [latents.length], data: latents } }, { source });
+  return latents;
 }
 
 function deviation(values: Float32Array): number {

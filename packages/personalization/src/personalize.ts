@@ -7,7 +7,7 @@ import type { TuningEncoder } from "./encoder-file.ts";
 import { nearestWord } from "./method/losses.ts";
 import { noisy, predictConcept, wordTable } from "./method/personal-unet.ts";
 import { type Photo, photoPlanes } from "./photo.ts";
-import { OBJECT_TEMPLATES } from "./prompts.ts";
+import { OBJECT_TEMPLATES, placeholderId } from "./prompts.ts";
 import { type ConceptState, type TuningOptions, tune } from "./tuning.ts";
 
 export interface PersonalizeOptions {
@@ -32,7 +32,10 @@ interface Start extends ConceptState {
   readonly loraAlpha: number;
 }
 
-/** Personalizes a model to the subject of one photo. @throws LikenessError for a photo or an encoder that doesn't fit */
+/**
+ * Personalizes a model to the subject of one photo.
+ * @throws LikenessError for a photo or an encoder that doesn't fit, TokenizerError for a token that is a word already
+ */
 export async function personalize(
   runtime: Runtime,
   model: StableDiffusionModel,
@@ -41,6 +44,7 @@ export async function personalize(
 ): Promise<Concept> {
   const { encoder, signal } = options;
   const pixels = photoPlanes(photo, model);
+  placeholderId(model.tokenizer, options.token); // a token that can't be one is an error now, not after the tuning
   options.onStage?.("encode");
   const latents = await encodePhoto(runtime, model, pixels, signal);
   const start = encoder

@@ -155,6 +155,14 @@ test("a photo of another size is refused", async () => {
   );
 });
 
+test("a token that is a word of the model already is refused before anything is computed", async () => {
+  const model = loadModel(`${FIXTURES}/models/sd1`);
+  const stages: string[] = [];
+  const options = { ...base, token: "fox", onStage: (stage: string) => stages.push(stage) };
+  await expect(personalize(runtime, model, photoFor(model), options)).rejects.toThrow(/"fox": this is a token already/);
+  expect(stages).toEqual([]);
+});
+
 test("aborting ends the tuning within a second", async () => {
   const model = loadModel(`${FIXTURES}/models/sd1`);
   const child = await startRuntime({});

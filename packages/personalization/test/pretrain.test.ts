@@ -1,7 +1,7 @@
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { attentionMatrices, loadModel } from "@likeness/diffusion";
+import { attentionMatrices, loadModel, PictureFile, type StableDiffusionModel } from "@likeness/diffusion";
 import {
   constant,
   counterRandom,
@@ -14,6 +14,7 @@ import {
 import { FIXTURES } from "@likeness/engine/testing";
 import { afterAll, expect, test } from "vitest";
 import { ENCODER_FILE, findEncoder } from "../src/encoder-file.ts";
+import { cachedLatents } from "../src/latent-cache.ts";
 import { personalize } from "../src/personalize.ts";
 import { pretrain, readPretrainConfig, wordEntropy } from "../src/pretrain.ts";
 import type { PretrainConfig } from "../src/pretrain-config.ts";
@@ -102,6 +103,7 @@ test("a run that was stopped and resumed ends with the same weights and the same
   const encoder = weights(at("sd1", "tuning_encoder", ENCODER_FILE));
   expect(await run(configOf("halves"), { until: 3 })).toBe(3); // the checkpoint is that of step 2
   expect(await run(configOf("halves"), { resume: true })).toBe(4);
+  expect(existsSync(at("halves", "latents.safetensors"))).toBe(true);
   expect(weights(at("halves", "checkpoint.safetensors"))).toEqual(weights(at("whole", "checkpoint.safetensors")));
   expect(weights(at("sd1", "tuning_encoder", ENCODER_FILE))).toEqual(encoder);
   const scalars = ({ samplesPerSecond: _, ...rest }: Record<string, number>) => rest;
@@ -154,6 +156,27 @@ test.each<[string, Partial<PretrainConfig>]>([
   writePictures("sd2.safetensors", resolution, true);
   const config = configOf(`other-${changes.model ? "v" : "plain"}`, { ...changes, steps: 2 });
   expect(await run(config)).toBe(2);
+});
+
+test("latents are kept beside the run, and made anew for other pictures", async () => {
+  const runtime = await startRuntime({ inProcess: true });
+  const { vae } = loadModel(at("sd1"));
+  let calls = 0;
+  const cached = (data: string): Promise<Float32Array[]> =>
+    cachedLatents(
+      runtime,
+      { vae } as StableDiffusionModel,
+      new PictureFile(at(data)),
+      ["images"],
+      at("cache"),
+      () => calls++,
+    ); // prettier-ignore
+  const first = await cached("plain.safetensors");
+  expect([calls > 0, await cached("plain.safetensors")]).toEqual([true, first]);
+  const before = calls;
+  await cached("plain.safetensors");
+  expect(calls).toBe(before);
+  expect(await cached("pairs.safetensors")).not.toEqual(first);
 });
 
 test("an aborted run leaves no checkpoint, half or whole", async () => {

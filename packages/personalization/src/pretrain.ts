@@ -3,6 +3,9 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import {
   average,
+  cachedLatents,
+  encodeAll,
+  fingerprint,
   loadModel,
   noised,
   noiseLevels,
@@ -43,7 +46,6 @@ import {
   writeSafetensors,
 } from "@likeness/engine";
 import { ENCODER_FILE, ENCODER_FOLDER } from "./encoder-file.ts";
-import { cachedLatents } from "./latent-cache.ts";
 import type { EncoderConfig } from "./method/config.ts";
 import { contrastiveLoss, diffusionLoss, embeddingL2, nearestWord, offsetsL2 } from "./method/losses.ts";
 import { personalText } from "./method/personal-text.ts";
@@ -64,16 +66,26 @@ export async function pretrain(
   const data = new PictureFile(config.data);
   const { start } = resumeFrom(config.run, resume);
   const paired = data.header.tensors.has("references");
-  const tensors = paired ? ["images", "references"] : ["images"];
-  const [latents, references] = await cachedLatents(runtime, model, data, tensors, config.run, (done, total) => {
-    hooks.signal?.throwIfAborted();
-    hooks.onCached?.(done, total);
-  });
+  const { vae } = model;
+  const source = fingerprint([...vae.files.files.map((f) => f.path), config.data]);
+  mkdirSync(config.run, { recursive: true });
+  const encoded = (tensor: "images" | "references", before: number): Promise<Float32Array> =>
+    cachedLatents(join(config.run, `${tensor}.latents.safetensors`), source, () =>
+      encodeAll(runtime, vae.weights, vae.config, data, {
+        tensor,
+        onProgress: (n) => {
+          hooks.signal?.throwIfAborted();
+          hooks.onCached?.(before + n, data.count * (paired ? 2 : 1));
+        },
+      }),
+    );
+  const latents = await encoded("images", 0);
+  const references = paired ? await encoded("references", data.count) : latents;
   const row = await wordRow(model, config.start_word);
   const task = pretrainTask(
     model,
     config,
-    { data, latents: latents!, references: references ?? latents!, paired },
+    { data, latents, references, paired },
     (key) => start(key) ?? (key === "token_embedder.fc2.bias" ? row : undefined),
   );
   const hyper = config.hypernetwork_learning_rate / config.learning_rate;

@@ -1,7 +1,17 @@
 /** One picture in, a concept out. */
 
 import { attentionMatrices, encode, type StableDiffusionModel, tokenTable } from "@likeness/diffusion";
-import { constant, counterRandom, gather, input, mul, type Runtime, reshape, type Tensor } from "@likeness/engine";
+import {
+  constant,
+  counterRandom,
+  gather,
+  input,
+  LikenessError,
+  mul,
+  type Runtime,
+  reshape,
+  type Tensor,
+} from "@likeness/engine";
 import type { Concept } from "./concept.ts";
 import type { TuningEncoder } from "./encoder-file.ts";
 import { nearestWord } from "./method/losses.ts";
@@ -136,6 +146,15 @@ async function predict(
     sample,
     timestep: level(config.encoder_timestep),
   });
+  const [left] = files.unread();
+  if (left !== undefined)
+    throw new LikenessError("E_WEIGHT_UNREAD", {
+      what: `"${left}"`,
+      where: files.files.map((f) => f.path).join(", "),
+      needed: "only weights that the tuning-encoder has by its config.json",
+      found: `${files.unread().length} more`,
+      next: "Take config and weights from one run.",
+    });
   const words = wordTable(model);
   const flat = Object.fromEntries(
     factors.flatMap(({ a, b }, i) => [

@@ -6,6 +6,7 @@ import {
   constant,
   counterRandom,
   evaluate,
+  openWeights,
   readFloats,
   readSafetensorsHeader,
   startRuntime,
@@ -140,6 +141,25 @@ test("the written encoder makes concepts of its model, and of no other", async (
   expect(concept.rank).toBe(2);
   expect(concept.factors).toHaveLength(attentionMatrices(model.unet.config).length);
   expect(concept.factors.some(({ b }) => b.some((x) => x !== 0))).toBe(true);
+  const config = at("sd1", "tuning_encoder", "config.json");
+  const text = readFileSync(config, "utf8");
+  writeFileSync(config, text.replace('"decoder_layers": 1', '"decoder_layers": 0'));
+  expect(() => findEncoder(model)).toThrow(/decoder_layers/);
+  writeFileSync(config, text.replace('"decoder_layers": 1', '"decoder_layers": 2'));
+  await expect(personalize(runtime, model, photo, { ...options, encoder: findEncoder(model)! })).rejects.toThrow(
+    /layers\.1\..*found no such key/,
+  );
+  writeFileSync(config, text.replace('"trunk_blocks": 1', '"trunk_blocks": 1, "blocks": 2'));
+  expect(() => findEncoder(model)).toThrow(/blocks/);
+  writeFileSync(config, text);
+  const file = at("sd1", "tuning_encoder", ENCODER_FILE);
+  const tensor = (data: Float32Array) => ({ dtype: "F32" as const, shape: [data.length], data });
+  const extra = at("sd1", "tuning_encoder", "extra.safetensors");
+  writeSafetensors(extra, { "trunk.old": tensor(new Float32Array(2)) });
+  const both = { config: encoder.config, files: openWeights([file, extra]) };
+  await expect(personalize(runtime, model, photo, { ...options, encoder: both })).rejects.toThrow(
+    /"trunk\.old".*only weights that the tuning-encoder has.*E_WEIGHT_UNREAD/,
+  );
   cpSync(at("sd1", "tuning_encoder"), at("sd2", "tuning_encoder"), { recursive: true });
   expect(() => findEncoder(loadModel(at("sd2")))).toThrow(
     /needed one trained for sd2 .*, found one for sd1 .*E_ENCODER_BASE/,

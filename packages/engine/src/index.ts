@@ -7,7 +7,7 @@ export type { Device } from "./onnx/builder.ts";
 export * from "./ops/index.ts";
 export * from "./optim/optimizers.ts";
 export * from "./random/index.ts";
-export { devices } from "./runtime/host.ts";
+export { devices, installedDevices, onnxruntimeVersion } from "./runtime/onnxruntime.ts";
 export { evaluate, startRuntime } from "./runtime/runtime.ts";
 export * from "./runtime/types.ts";
 export { checkpoint, grad } from "./transforms/grad.ts";

@@ -1,9 +1,6 @@
 /** `likeness doctor`: whether this machine and this installation can do the work. */
-import { existsSync, readdirSync, readFileSync } from "node:fs";
-import { createRequire } from "node:module";
 import { availableParallelism, freemem, totalmem } from "node:os";
-import { dirname, join } from "node:path";
-import type * as Ort from "onnxruntime-node";
+import { installedDevices, onnxruntimeVersion } from "@likeness/engine";
 import { defineCommand } from "../args/command.ts";
 import { hubCache } from "../paths.ts";
 
@@ -20,7 +17,7 @@ export default defineCommand({
   flags: {},
   examples: ["likeness doctor"],
   async run(_input, _options, { json, print }) {
-    const checks = [node(), platform(), await onnxruntime(), await pictures(), cores(), memory(), cache()];
+    const checks = [node(), platform(), onnxruntime(), await pictures(), cores(), memory(), cache()];
     if (json) print({ ok: checks.every((c) => c.ok), checks });
     else
       for (const { name, ok, found, hint } of checks)
@@ -49,29 +46,19 @@ function isMusl(): boolean {
   return report?.header !== undefined && report.header.glibcVersionRuntime === undefined;
 }
 
-async function onnxruntime(): Promise<Check> {
+function onnxruntime(): Check {
   const name = "onnxruntime-node";
   try {
-    const require = createRequire(import.meta.resolve("@likeness/engine"));
-    const root = dirname(dirname(require.resolve(name)));
-    const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
-    const { listSupportedBackends } = require(name) as typeof Ort;
-    const backends = listSupportedBackends().map((b) => ({ name: b.name, ok: b.bundled || hasLibrary(root, b.name) }));
-    const present = backends.filter((b) => b.ok).map((b) => b.name);
-    const missing = backends.filter((b) => !b.ok).map((b) => b.name);
-    const found = `${version}, devices ${present.join(", ")}${missing.length ? `; not installed: ${missing.join(", ")}` : ""}`;
+    const all = installedDevices();
+    const names = (present: boolean): string[] => all.filter((d) => d.present === present).map((d) => d.name);
+    const missing = names(false);
+    const found = `${onnxruntimeVersion()}, devices ${names(true).join(", ")}${missing.length ? `; not installed: ${missing.join(", ")}` : ""}`;
     const hint = "For CUDA: ONNXRUNTIME_NODE_INSTALL=true npm rebuild onnxruntime-node";
-    return { name, ok: present.includes("cpu"), found, ...(missing.includes("cuda") && { hint }) };
+    return { name, ok: names(true).includes("cpu"), found, ...(missing.includes("cuda") && { hint }) };
   } catch (error) {
     const hint = "Run npm ci again; if its download fails: ONNXRUNTIME_NODE_INSTALL=skip npm ci";
     return { name, ok: false, found: firstLine(error), hint };
   }
-}
-
-/** Whether the library of an execution provider that isn't in the package was fetched when it was installed. */
-function hasLibrary(root: string, device: string): boolean {
-  const folder = join(root, "bin", "napi-v6", process.platform, process.arch);
-  return existsSync(folder) && readdirSync(folder).some((f) => f.includes(`onnxruntime_providers_${device}`));
 }
 
 async function pictures(): Promise<Check> {

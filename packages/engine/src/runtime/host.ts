@@ -1,10 +1,8 @@
 /** ONNX Runtime sessions and resident variables of one process. */
-import { createRequire } from "node:module";
 import type * as Ort from "onnxruntime-node";
 import type { Device } from "../onnx/builder.ts";
+import { devices, onnxruntime } from "./onnxruntime.ts";
 import { type Feed, RuntimeFailure } from "./types.ts";
-
-const ort = createRequire(import.meta.url)("onnxruntime-node") as typeof Ort;
 
 export interface CompileRequest {
   readonly model: Uint8Array;
@@ -40,7 +38,7 @@ export class Host {
   write(values: Readonly<Record<string, Float32Array>>, shapes: Readonly<Record<string, readonly number[]>>): void {
     for (const [name, data] of Object.entries(values)) {
       const shape = shapes[name] ?? [data.length];
-      this.variables.set(name, new ort.Tensor("float32", data, shape));
+      this.variables.set(name, new (onnxruntime().Tensor)("float32", data, shape));
     }
   }
 
@@ -50,7 +48,7 @@ export class Host {
 
   async compile({ model, ...rest }: CompileRequest): Promise<number> {
     // The optimizer is off: it would merge what was rematerialised on purpose. Memory patterns keep buffers too long.
-    const session = await ort.InferenceSession.create(model, {
+    const session = await onnxruntime().InferenceSession.create(model, {
       executionProviders: [this.device],
       intraOpNumThreads: this.threads,
       graphOptimizationLevel: "disabled",
@@ -106,9 +104,6 @@ export class Host {
   }
 }
 
-/** Execution providers of the installed ONNX Runtime. */
-export const devices = (): string[] => ort.listSupportedBackends().map((b) => b.name);
-
 const ARRAYS = { float32: Float32Array, int32: Int32Array, uint8: Uint8Array, bool: Uint8Array } as const;
 
 function feedTensor(name: string, shape: readonly number[], dtype: string, feed: Feed | undefined): Ort.Tensor {
@@ -121,5 +116,5 @@ function feedTensor(name: string, shape: readonly number[], dtype: string, feed:
       `input "${name}": needed ${Kind.name} of ${length} for shape (${shape.join(", ")}), found ${found}.`,
     );
   }
-  return new ort.Tensor(dtype as "float32", feed as Float32Array, shape);
+  return new (onnxruntime().Tensor)(dtype as "float32", feed as Float32Array, shape);
 }

@@ -1,0 +1,75 @@
+/** From photo to pictures through the command line, on toy models; and what a concept must not be used for. */
+import { spawn } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { fileURLToPath } from "node:url";
+import sharp from "sharp";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { readTexts } from "../src/images/png-text.ts";
+
+const bin = fileURLToPath(new URL("../bin/likeness.js", import.meta.url));
+const toy = (name: string): string => fileURLToPath(new URL(`../../../fixtures/models/${name}`, import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), "likeness-concept-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+async function likeness(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
+  const child = spawn(process.execPath, [bin, ...args], { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
+  const ended = new Promise<number | null>((r) => child.once("close", r));
+  const [out, err] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  return { code: await ended, out, err };
+}
+
+const generate = (prompt: string, model: string, out: string): string[] => [
+  ...["generate", prompt, "--model", toy(model), "--concept", "concept.safetensors"],
+  ...["--steps", "2", "--num-images", "2", "--seed", "7", "--out", out],
+];
+
+beforeAll(async () => {
+  const photo = sharp({ create: { width: 40, height: 30, channels: 3, background: "#c04020" } });
+  writeFileSync(join(folder, "photo.png"), await photo.png().toBuffer());
+  const options = ["--steps", "2", "--batch-size", "2", "--class-word", "fox", "--out", "concept.safetensors"];
+  const made = await likeness("personalize", "photo.png", "--model", toy("sd1"), ...options);
+  expect(made.err.trim().split("\n").at(-1), made.err).not.toMatch(/^likeness: /);
+  expect(made).toMatchObject({ code: 0, out: "concept.safetensors\n" });
+});
+
+test("the same seed gives the same bytes, and the settings are in the picture", async () => {
+  for (const out of ["one", "two"])
+    expect(await likeness(...generate("a photo of <S*> on the beach", "sd1", out))).toMatchObject({ code: 0 });
+  const names = readdirSync(join(folder, "one")).sort();
+  expect(names).toEqual(["00001-7.png", "00002-8.png"]);
+  for (const name of names) {
+    const bytes = readFileSync(join(folder, "one", name));
+    expect(bytes.equals(readFileSync(join(folder, "two", name))), name).toBe(true);
+    const { parameters } = readTexts(bytes) as { parameters?: string };
+    expect(parameters).toContain("a photo of <S*> on the beach\n");
+    expect(parameters).toContain("Concept: concept.safetensors");
+  }
+});
+
+test.each<[string, string[], RegExp]>([
+  [
+    "a concept for another base",
+    generate("a <S*>", "sd2", "no"),
+    /^likeness: concept .*needed one made for sd2 .*found one made for sd1 /,
+  ],
+  [
+    "a prompt without the token",
+    generate("a photo of a fox", "sd1", "no"),
+    /^likeness: prompt: needed the concept's token <S\*>/,
+  ],
+])("%s: one line, exit code 2, no file", async (_name, args, line) => {
+  const { code, out, err } = await likeness(...args);
+  expect(err).toMatch(line);
+  expect(err.trim().split("\n")).toHaveLength(1);
+  expect({ code, out }).toEqual({ code: 2, out: "" });
+  expect(readdirSync(folder)).not.toContain("no");
+});
+
+test("inspect knows a concept", async () => {
+  const { code, out } = await likeness("inspect", "concept.safetensors");
+  expect(code).toBe(0);
+  expect(out).toMatch(/concept/i);
+});

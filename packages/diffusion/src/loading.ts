@@ -60,7 +60,6 @@ export function loadModel(folder: string): StableDiffusionModel {
   const config = <S extends Parameters<typeof readConfig>[0]>(schema: S, part: string) =>
     readConfig(schema, join(folder, part, "config.json"));
   const unet = component(config(UNet2DConditionConfig, "unet"), weightFiles(folder, "unet", "diffusion_pytorch_model"));
-  const vaeFiles = weightFiles(folder, "vae", "diffusion_pytorch_model");
   const text = component(config(CLIPTextConfig, "text_encoder"), weightFiles(folder, "text_encoder", "model"));
   const hasImage = existsSync(join(folder, "image_encoder", "config.json"));
   const vaeConfig = config(AutoencoderKLConfig, "vae");
@@ -70,7 +69,7 @@ export function loadModel(folder: string): StableDiffusionModel {
     folder,
     name: basename(folder),
     unet,
-    vae: component(vaeConfig, vaeFiles, isOldVae(vaeFiles) ? oldAttentionKeys : undefined),
+    vae: component(vaeConfig, weightFiles(folder, "vae", "diffusion_pytorch_model")),
     textEncoder: text,
     imageEncoder: hasImage
       ? component(config(CLIPVisionConfig, "image_encoder"), weightFiles(folder, "image_encoder", "model"))
@@ -83,8 +82,16 @@ export function loadModel(folder: string): StableDiffusionModel {
   };
 }
 
-function component<C>(config: C, paths: readonly string[], rename?: (key: string) => string): Component<C> {
-  const files = openWeights(paths, rename);
+/** Spellings of other writers: a key that gives one away, and how today's keys are stored there. */
+const DIALECTS: readonly { readonly mark: string; rename(key: string): string }[] = [
+  { mark: "encoder.mid_block.attentions.0.query.weight", rename: oldAttentionKeys }, // diffusers' autoencoder, to 2023
+  { mark: "embeddings.token_embedding.weight", rename: (key) => key.replace(/^text_model\./, "") }, // transformers 5
+];
+
+function component<C>(config: C, paths: readonly string[]): Component<C> {
+  const headers = paths.map(readSafetensorsHeader);
+  const dialect = DIALECTS.find(({ mark }) => headers.some((h) => h.tensors.has(mark)));
+  const files = openWeights(paths, dialect?.rename);
   return { config, files, weights: files.weights() };
 }
 
@@ -109,9 +116,6 @@ function weightFiles(folder: string, part: string, stem: string): string[] {
       : "Fetch the model again with its weights.",
   });
 }
-
-const isOldVae = (paths: readonly string[]): boolean =>
-  paths.some((p) => readSafetensorsHeader(p).tensors.has("encoder.mid_block.attentions.0.query.weight"));
 
 /** Header and 64 samples of 4 KiB of each file: cheap, and different for models of one architecture. */
 export function fingerprint(paths: readonly string[]): string {

@@ -73,8 +73,10 @@ export default defineCommand({
   async run(prompt, options, { signal, progress, print, json }) {
     expectOutputFolder("--out", options.out);
     if (options.saveLatents !== undefined) expectNewFile("--save-latents", options.saveLatents, ".safetensors");
+    const conceptFile = oneConcept(options.concept);
     const model = loadModel(findModel(options.model));
-    const concept = openConcept(options.concept, model, prompt);
+    const concept = conceptFile === undefined ? undefined : readConcept(conceptFile, model);
+    if (concept) expectToken(prompt, concept.token);
     const { steps, guidanceScale, negativePrompt, numImages, scheduler } = options;
     const width = side(model, "--width", options.width);
     const height = side(model, "--height", options.height);
@@ -128,8 +130,8 @@ function denoiserFor(runtime: Runtime, model: StableDiffusionModel, concept: Con
   return concept ? conceptDenoiser(runtime, model, concept) : plainDenoiser(runtime, model);
 }
 
-/** @throws LikenessError if there are several, if it is for another base, or if the prompt doesn't name it */
-function openConcept(paths: readonly string[], model: StableDiffusionModel, prompt: string): Concept | undefined {
+/** @throws LikenessError E_USAGE if there are several or there is no such file */
+function oneConcept(paths: readonly string[]): string | undefined {
   const [path, ...more] = paths;
   if (path === undefined) return undefined;
   if (more.length)
@@ -140,9 +142,7 @@ function openConcept(paths: readonly string[], model: StableDiffusionModel, prom
       found: String(paths.length),
       next: "Several concepts in one picture aren't there yet.",
     });
-  const concept = readConcept(expectFile("--concept", path), model);
-  expectToken(prompt, concept.token);
-  return concept;
+  return expectFile("--concept", path);
 }
 
 /** @throws LikenessError E_USAGE if the UNet can't halve this side as often as it does */

@@ -1,4 +1,5 @@
 /** Randomness by position: Philox4x32-10 (Salmon et al. 2011), the same on every machine, with random access. */
+import { logf, sincosf } from "./cephes.ts";
 
 /** 32-bit FNV-1a of a name, to give each purpose a stream of its own. */
 function hash(text: string): number {
@@ -53,10 +54,10 @@ export function counterRandom(seed: number, name: string = "", at: number = 0): 
       const out = new Float32Array(n);
       for (let i = 0; i < n; i += 2) {
         // Box–Muller; the first uniform is in (0, 1]
-        const r = Math.sqrt(-2 * Math.log(((next() >>> 8) + 1) / 2 ** 24));
-        const angle = 2 * Math.PI * ((next() >>> 8) / 2 ** 24);
-        out[i] = r * Math.cos(angle);
-        if (i + 1 < n) out[i + 1] = r * Math.sin(angle);
+        const r = Math.sqrt(-2 * logf(((next() >>> 8) + 1) / 2 ** 24));
+        const [sin, cos] = sincosf(Math.fround(2 * Math.PI * ((next() >>> 8) / 2 ** 24)));
+        out[i] = r * cos;
+        if (i + 1 < n) out[i + 1] = r * sin;
       }
       return out;
     },

@@ -2,6 +2,7 @@ export * from "./config/clip.ts";
 export * from "./config/parse.ts";
 export * from "./config/unet.ts";
 export * from "./config/vae.ts";
+export * from "./hub/cache.ts";
 export * from "./loading.ts";
 export * from "./models/attention.ts";
 export * from "./models/autoencoder-kl.ts";

@@ -9,6 +9,8 @@ const shared = {
   /** Folder of log and checkpoint. */
   run: z.string(),
   seed: z.int().nonnegative().default(0),
+  /** Begin with the weights that the model folder has (a run that another machine began) instead of fresh ones. */
+  from_weights: z.boolean().default(false),
   steps: z.int().positive(),
   batch_size: z.int().positive(),
   learning_rate: z.number().positive(),

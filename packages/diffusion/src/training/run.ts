@@ -32,6 +32,16 @@ interface TrainedPart {
   readonly prefix: string;
 }
 
+const PARTS: Readonly<Record<TrainingConfig["task"], readonly TrainedPart[]>> = {
+  autoencoder: [{ folder: "vae", file: "diffusion_pytorch_model", prefix: "" }],
+  clip: [
+    { folder: "text_encoder", file: "model", prefix: "text_encoder/" },
+    { folder: "image_encoder", file: "model", prefix: "image_encoder/" },
+    { folder: "image_encoder", file: "text_projection", prefix: "clip/" },
+  ],
+  unet: [{ folder: "unet", file: "diffusion_pytorch_model", prefix: "" }],
+};
+
 export interface RunHooks extends TrainingHooks {
   readonly resume?: boolean;
   /** Pictures turned into latents so far, before the first step. */
@@ -42,7 +52,6 @@ type ConfigOf<T extends TrainingConfig["task"]> = Extract<TrainingConfig, { task
 
 interface PreparedRun {
   readonly task: TrainingTask;
-  readonly parts: readonly TrainedPart[];
   /** After training, with the averaged weights in the runtime. */
   finish?(runtime: Runtime): Promise<void>;
 }
@@ -58,8 +67,10 @@ export async function runTraining(
   config: TrainingConfig,
   { resume = false, ...hooks }: RunHooks = {},
 ): Promise<number> {
-  const { start } = resumeFrom(config.run, resume);
-  const { task, parts, finish } = await prepare(runtime, config, start, hooks.onCached ?? (() => {}));
+  const parts = PARTS[config.task];
+  const { step, start: resumed } = resumeFrom(config.run, resume);
+  const start = step === 0 && config.from_weights ? weightsOf(parts, config.model) : resumed;
+  const { task, finish } = await prepare(runtime, config, start, hooks.onCached ?? (() => {}));
   const options: TrainingOptions = {
     run: config.run,
     steps: config.steps,
@@ -84,6 +95,20 @@ export async function runTraining(
       await hooks.onCheckpoint?.(step);
     },
   });
+}
+
+/** Start values from the weights that the model folder has. @throws SafetensorsError if a file isn't there */
+function weightsOf(parts: readonly TrainedPart[], model: string): Start {
+  const headers = parts.map((part) => ({
+    ...part,
+    header: readSafetensorsHeader(join(model, part.folder, `${part.file}.safetensors`)),
+  }));
+  return (key) => {
+    const found = headers.find(
+      ({ prefix, header }) => key.startsWith(prefix) && header.tensors.has(key.slice(prefix.length)),
+    );
+    return found && readFloats(found.header, key.slice(found.prefix.length));
+  };
 }
 
 type Start = (key: string) => Float32Array | undefined;
@@ -113,7 +138,6 @@ function prepareAutoencoder(config: ConfigOf<"autoencoder">, data: PictureFile, 
   };
   return {
     task: autoencoderTask(vae, data, options, start),
-    parts: [{ folder: "vae", file: "diffusion_pytorch_model", prefix: "" }],
     // the denoiser wants latents of deviation 1
     finish: async (runtime) => {
       const w = openWeights([join(config.model, "vae", "diffusion_pytorch_model.safetensors")]).weights();
@@ -132,11 +156,6 @@ function prepareClip(config: ConfigOf<"clip">, data: PictureFile, start: Start):
   const tokenizer = loadCLIPTokenizer(join(config.model, "tokenizer"));
   return {
     task: clipTask(text, vision, tokenizer, data, { batchSize: config.batch_size, seed: config.seed }, start),
-    parts: [
-      { folder: "text_encoder", file: "model", prefix: "text_encoder/" },
-      { folder: "image_encoder", file: "model", prefix: "image_encoder/" },
-      { folder: "image_encoder", file: "text_projection", prefix: "clip/" },
-    ],
   };
 }
 
@@ -172,7 +191,6 @@ async function prepareDenoiser(
   const { batch_size: batchSize, seed, caption_dropout: captionDropout, snr_gamma: snrGamma } = config;
   return {
     task: denoiserTask(parts, data, latents, { batchSize, seed, captionDropout, snrGamma }, start),
-    parts: [{ folder: "unet", file: "diffusion_pytorch_model", prefix: "" }],
   };
 }
 

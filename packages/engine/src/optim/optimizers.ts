@@ -4,7 +4,7 @@ import { constant } from "../core/op.ts";
 import { size } from "../core/shape.ts";
 import type { Shape, Tensor } from "../core/tensor.ts";
 import { add, div, minimum, mul, sqrt, square, sub } from "../ops/arithmetic.ts";
-import { sum } from "../ops/reduce.ts";
+import { dot } from "../ops/matmul.ts";
 import type { Feeds, Runtime } from "../runtime/types.ts";
 
 export interface Optimizer {
@@ -32,7 +32,7 @@ export interface AdamWOptions {
 
 /**
  * AdamW, as torch.optim.AdamW: decay, then moments, then θ ← θ − lr/c₁ · m / (√(v/c₂) + eps), with the bias
- * corrections c₁ = 1 − β₁ᵗ and c₂ = 1 − β₂ᵗ fed at each run. Loshchilov & Hutter 2019, arXiv:1711.05101.
+ * corrections c₁ = 1 − β₁ᵗ and c₂ = 1 − β₂ᵗ fed at each run; here both sides of the fraction are times √c₂. Loshchilov & Hutter 2019, arXiv:1711.05101.
  */
 export function adamW(params: readonly Tensor[], grads: readonly Tensor[], options: AdamWOptions = {}): Optimizer {
   const {
@@ -44,10 +44,14 @@ export function adamW(params: readonly Tensor[], grads: readonly Tensor[], optio
     emaDecay,
   } = options;
   const lr = input("optimizer.lr", []);
-  const stepSize = input("optimizer.step_size", []); // lr / c₁
+  const stepSize = input("optimizer.step_size", []); // lr·√c₂ / c₁
   const root = input("optimizer.root", []); // √c₂
-  const gradNorm = sqrt(params.map((_, i) => sum(square(grads[i]!))).reduce(add));
-  const factor = maxGradNorm === undefined ? undefined : minimum(constant(1), div(maxGradNorm, add(gradNorm, 1e-6)));
+  const gradNorm = globalNorm(grads);
+  // Every pass over the parameters costs as much as the step has memory to move: factors are folded into scalars.
+  const clip = maxGradNorm === undefined ? constant(1) : minimum(constant(1), div(maxGradNorm, add(gradNorm, 1e-6)));
+  const gain = mul(clip, 1 - b1);
+  const gain2 = mul(square(clip), 1 - b2);
+  const tiny = mul(root, eps);
   const state: { name: string; shape: Shape }[] = [];
   const keep = (name: string, shape: Shape): Tensor => {
     state.push({ name, shape });
@@ -55,15 +59,14 @@ export function adamW(params: readonly Tensor[], grads: readonly Tensor[], optio
   };
   const updates = byReadiness(params, grads).flatMap(([p, grad]) => {
     const name = leafName(p);
-    const g = factor ? mul(grad, factor) : grad;
     const [m, v] = [keep(`adamw.m.${name}`, p.shape), keep(`adamw.v.${name}`, p.shape)];
-    const m2 = add(mul(m, b1), mul(g, 1 - b1));
-    const v2 = add(mul(v, b2), mul(square(g), 1 - b2));
+    const m2 = add(mul(m, b1), mul(grad, gain));
+    const v2 = add(mul(v, b2), mul(square(grad), gain2));
     const decay = typeof weightDecay === "function" ? weightDecay(name) : weightDecay;
     const scale = lrScale(name);
     const kept = decay ? mul(p, sub(1, mul(lr, decay * scale))) : p;
     const rate = scale === 1 ? stepSize : mul(stepSize, scale);
-    const p2 = sub(kept, mul(rate, div(m2, add(div(sqrt(v2), root), eps))));
+    const p2 = sub(kept, mul(rate, div(m2, add(sqrt(v2), tiny))));
     const all: (readonly [Tensor, Tensor])[] = [
       [m, m2],
       [v, v2],
@@ -76,7 +79,7 @@ export function adamW(params: readonly Tensor[], grads: readonly Tensor[], optio
     return all;
   });
   const feeds = (step: number, rate: number): Feeds => ({
-    "optimizer.step_size": Float32Array.of(rate / (1 - b1 ** step)),
+    "optimizer.step_size": Float32Array.of((rate * Math.sqrt(1 - b2 ** step)) / (1 - b1 ** step)),
     "optimizer.root": Float32Array.of(Math.sqrt(1 - b2 ** step)),
     ...(updates.length &&
     params.some((p) => (typeof weightDecay === "function" ? weightDecay(leafName(p)) : weightDecay))
@@ -94,7 +97,7 @@ export function sgd(
 ): Optimizer {
   const lr = input("optimizer.lr", []);
   const state: { name: string; shape: Shape }[] = [];
-  const gradNorm = sqrt(params.map((_, i) => sum(square(grads[i]!))).reduce(add));
+  const gradNorm = globalNorm(grads);
   const updates = byReadiness(params, grads).flatMap(([p, g]): (readonly [Tensor, Tensor])[] => {
     if (!momentum) return [[p, sub(p, mul(lr, g))]];
     const name = `sgd.momentum.${leafName(p)}`;
@@ -108,6 +111,9 @@ export function sgd(
   });
   return { updates, gradNorm, state, feeds: (_step, rate) => ({ "optimizer.lr": Float32Array.of(rate) }) };
 }
+
+/** ‖g‖ over all gradients together: a scalar. */
+const globalNorm = (grads: readonly Tensor[]): Tensor => sqrt(grads.map((g) => dot(g, g)).reduce(add));
 
 /** Pairs in the order in which the backward pass finishes the gradients, so that each is used up at once. */
 const byReadiness = (params: readonly Tensor[], grads: readonly Tensor[]): [Tensor, Tensor][] =>

@@ -43,6 +43,9 @@ export function readConfig<S extends z.ZodType>(schema: S, file: string): z.outp
   return parseConfig(schema, readJson(file), file);
 }
 
+/** Strings, which stay as they are, and the Infinity that Python writes into JSON, as in DPM-Solver's lambda_min_clipped. */
+const PYTHON_INFINITY = /("(?:[^"\\]|\\.)*")|-?Infinity\b/g;
+
 export function readJson(file: string): unknown {
   let text: string;
   try {
@@ -51,7 +54,7 @@ export function readJson(file: string): unknown {
     throw new ConfigError(`${file}: needed a JSON file, found none. Is the folder a diffusers model?`);
   }
   try {
-    return JSON.parse(text);
+    return JSON.parse(text.replace(PYTHON_INFINITY, (found, quoted) => quoted ?? found.replace("Infinity", "1e999")));
   } catch (error) {
     throw new ConfigError(`${file}: needed JSON, found text that doesn't parse (${(error as Error).message}).`);
   }

@@ -27,8 +27,8 @@ export async function denoise({
   let history: StepOptions["history"];
   for (const [i, t] of timesteps.entries()) {
     signal?.throwIfAborted();
-    const output = await predict(plan.scaleModelInput(sample, t), t);
-    const next = plan.step(output, t, sample, { ...(noise && { noise }), ...(history && { history }) });
+    const output = await predict(plan.scaleModelInput(sample, i), t);
+    const next = plan.step(output, i, sample, { ...(noise && { noise }), ...(history && { history }) });
     sample = next.prevSample;
     history = next.history;
     onStep?.({ step: i + 1, steps: timesteps.length, latents: sample });

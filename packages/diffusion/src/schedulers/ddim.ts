@@ -1,9 +1,9 @@
-import { type DDIMConfig, parseSchedulerConfig } from "./config.ts";
+import { parseSchedulerConfig } from "./config.ts";
 import { drawNoise } from "./noise.ts";
 import { predict } from "./prediction.ts";
-import { alphasCumprod, combine } from "./schedule.ts";
+import { addNoise, alphasCumprod, combine } from "./schedule.ts";
 import type { Scheduler } from "./scheduler.ts";
-import { timestepsOf } from "./timesteps.ts";
+import { timeOf, timestepsOf } from "./timesteps.ts";
 
 const f = Math.fround;
 
@@ -23,7 +23,7 @@ export function ddimCoefficients(alpha: number, alphaPrev: number, eta: number):
 
 /** diffusers' DDIMScheduler. @throws SchedulerError for a config that it does not support */
 export function ddimScheduler(json: unknown, where?: string): Scheduler {
-  const config: DDIMConfig = parseSchedulerConfig(json, "DDIMScheduler", where);
+  const config = parseSchedulerConfig(json, "DDIMScheduler", where);
   const alphas = alphasCumprod(config);
   const finalAlpha = config.set_alpha_to_one ? 1 : alphas[0]!;
   return {
@@ -36,7 +36,9 @@ export function ddimScheduler(json: unknown, where?: string): Scheduler {
         timesteps,
         initNoiseSigma: 1,
         scaleModelInput: (sample) => sample,
-        step: (modelOutput, t, sample, { eta = 0, noise } = {}) => {
+        addNoise: (original, noise, i) => addNoise(alphas, original, noise, timeOf(timesteps, i)),
+        step: (modelOutput, i, sample, { eta = 0, noise } = {}) => {
+          const t = timeOf(timesteps, i);
           const { predOriginalSample, predEpsilon } = predict(config, alphas, modelOutput, t, sample);
           const alphaPrev = t - stride >= 0 ? alphas[t - stride]! : finalAlpha;
           const [x0, direction, random] = ddimCoefficients(alphas[t]!, alphaPrev, eta);

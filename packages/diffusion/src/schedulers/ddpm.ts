@@ -1,9 +1,9 @@
-import { type DDPMConfig, parseSchedulerConfig, SchedulerError } from "./config.ts";
+import { parseSchedulerConfig, type SchedulerConfig } from "./config.ts";
 import { drawNoise } from "./noise.ts";
 import { predict } from "./prediction.ts";
-import { alphasCumprod, combine } from "./schedule.ts";
+import { addNoise, alphasCumprod, combine } from "./schedule.ts";
 import type { Scheduler } from "./scheduler.ts";
-import { timestepsOf } from "./timesteps.ts";
+import { timeOf, timestepsOf } from "./timesteps.ts";
 
 const f = Math.fround;
 
@@ -17,7 +17,11 @@ export function posteriorMean(alpha: number, alphaPrev: number): [number, number
 }
 
 /** σ_t: the root of β̃_t (fixed_small, by way of its logarithm too) or of β_t (fixed_large). */
-export function posteriorDeviation(alpha: number, alphaPrev: number, type: DDPMConfig["variance_type"]): number {
+export function posteriorDeviation(
+  alpha: number,
+  alphaPrev: number,
+  type: SchedulerConfig<"DDPMScheduler">["variance_type"],
+): number {
   const beta = f(1 - f(alpha / alphaPrev));
   if (type === "fixed_large") return Math.sqrt(beta);
   return Math.sqrt(Math.max(f(f(f(1 - alphaPrev) / f(1 - alpha)) * beta), 1e-20));
@@ -25,7 +29,7 @@ export function posteriorDeviation(alpha: number, alphaPrev: number, type: DDPMC
 
 /** diffusers' DDPMScheduler. @throws SchedulerError for a config that it does not support */
 export function ddpmScheduler(json: unknown, where?: string): Scheduler {
-  const config: DDPMConfig = parseSchedulerConfig(json, "DDPMScheduler", where);
+  const config = parseSchedulerConfig(json, "DDPMScheduler", where);
   const alphas = alphasCumprod(config);
   return {
     config,
@@ -36,12 +40,12 @@ export function ddpmScheduler(json: unknown, where?: string): Scheduler {
         timesteps,
         initNoiseSigma: 1,
         scaleModelInput: (sample) => sample,
-        step: (modelOutput, t, sample, { noise } = {}) => {
-          const at = timesteps.indexOf(t);
-          if (at < 0) throw new SchedulerError(`timestep: needed one of ${timesteps.join(", ")}, found ${t}.`);
+        addNoise: (original, noise, i) => addNoise(alphas, original, noise, timeOf(timesteps, i)),
+        step: (modelOutput, i, sample, { noise } = {}) => {
+          const t = timeOf(timesteps, i);
           const { predOriginalSample } = predict(config, alphas, modelOutput, t, sample);
           const alpha = alphas[t]!;
-          const next = timesteps[at + 1];
+          const next = timesteps[i + 1];
           const alphaPrev = next === undefined ? 1 : alphas[next]!;
           const [x0, xt] = posteriorMean(alpha, alphaPrev);
           const mean = [[x0, predOriginalSample] as const, [xt, sample] as const] as const;

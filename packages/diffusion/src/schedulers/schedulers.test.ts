@@ -1,9 +1,14 @@
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { readFloats, readSafetensorsHeader, torchRandn } from "@likeness/engine";
 import { expect, test } from "vitest";
-import { type BaseConfig, parseSchedulerConfig } from "./config.ts";
+import { readJson } from "../config/parse.ts";
+import { type BaseConfig, parseSchedulerConfig, type SchedulerClass } from "./config.ts";
 import { createScheduler } from "./create.ts";
 import { addNoise, alphasCumprod, betasOf, getVelocity, rescaleZeroTerminalSnr } from "./schedule.ts";
+import type { StepHistory } from "./scheduler.ts";
 import { timestepsOf } from "./timesteps.ts";
 
 const fixture = (name: string) =>
@@ -19,31 +24,56 @@ function expectClose(actual: Float32Array, expected: Float32Array, rtol: number 
 }
 
 interface Case {
+  readonly class: SchedulerClass;
   readonly config: Record<string, unknown>;
-  readonly eta: number;
-  readonly timesteps: readonly number[];
+  /** What the rows of its tensor are. */
+  readonly kinds: readonly string[];
+  readonly sigma: number;
+  readonly eta?: number;
+  readonly steps?: number;
 }
-const cases: Record<string, Case> = JSON.parse(golden.metadata.cases!);
-const rows = (key: string): Float32Array[] => {
+const metadata = <T>(key: string): T => JSON.parse(golden.metadata[key]!) as T;
+const cases = metadata<Record<string, Case>>("cases");
+const defaults = metadata<Record<SchedulerClass, object>>("defaults");
+
+/** (a, b, …) → a times b arrays. */
+function rows(key: string): Float32Array[][] {
+  const [a, b] = golden.tensors.get(key)!.shape as [number, number];
   const all = readFloats(golden, key);
-  const length = all.length / golden.tensors.get(key)!.shape[0]!;
-  return Array.from({ length: all.length / length }, (_, i) => all.subarray(i * length, (i + 1) * length));
-};
+  const length = all.length / (a * b);
+  const at = (i: number, j: number): Float32Array => all.subarray((i * b + j) * length, (i * b + j + 1) * length);
+  return Array.from({ length: a }, (_, i) => Array.from({ length: b }, (_, j) => at(i, j)));
+}
+const outputs = rows("model_outputs").map(([row]) => row!);
+/** The timesteps of each case: one after the other in the file. */
+const times: Record<string, Float32Array> = {};
+const allTimes = readFloats(golden, "timesteps");
+Object.keys(cases).reduce((at, name) => {
+  const end = at + golden.tensors.get(name)!.shape[1]!;
+  times[name] = allTimes.subarray(at, end);
+  return end;
+}, 0);
 
 test.each(Object.keys(cases))("%s gives diffusers' samples, step by step", (name) => {
-  const { config, eta, timesteps } = cases[name]!;
-  const plan = createScheduler(config).setTimesteps(timesteps.length);
-  expect(plan.timesteps).toEqual(timesteps);
-  const outputs = rows("model_outputs");
-  const prevSamples = rows(`${name}/prev_sample`);
-  const originals = rows(`${name}/pred_original_sample`);
-  let sample = readFloats(golden, "sample0");
-  for (const [i, t] of timesteps.entries()) {
+  const { class: _class_name, config, kinds, sigma, eta = 0, steps = Number(golden.metadata.steps) } = cases[name]!;
+  const plan = createScheduler({ ...defaults[_class_name], ...config, _class_name }).setTimesteps(steps);
+  expectClose(Float32Array.from(plan.timesteps), times[name]!, 1e-6, 1e-4);
+  expect(plan.initNoiseSigma / sigma).toBeCloseTo(1, 6);
+  const expected = rows(name);
+  // the reference adds float32 numbers of the size of the first noise, which is 4096 for a zero signal-to-noise ratio
+  const atol = Math.max(2e-6, 2 ** -24 * sigma);
+  const read = (kind: string): Float32Array[] | undefined => expected[kinds.indexOf(kind)];
+  const [prevSamples, originals, scaled] = [read("prev_sample")!, read("pred_original_sample"), read("scaled")];
+  let sample: Float32Array = readFloats(golden, "sample0").map((x) => x * sigma);
+  let history: StepHistory | undefined;
+  for (const i of plan.timesteps.keys()) {
     const noise = (n: number): Float32Array => torchRandn(i).normal(n);
-    const { prevSample, predOriginalSample } = plan.step(outputs[i]!, t, sample, { eta, noise });
-    expectClose(predOriginalSample, originals[i]!);
-    expectClose(prevSample, prevSamples[i]!);
-    sample = prevSample;
+    expectClose(plan.scaleModelInput(sample, i), scaled?.[i] ?? sample, 1e-5, atol);
+    const out = plan.step(outputs[i]!, i, sample, { eta, noise, ...(history && { history }) });
+    if (originals) expectClose(out.predOriginalSample, originals[i]!, 1e-5, atol);
+    expectClose(out.prevSample, prevSamples[i]!, 1e-5, atol);
+    sample = out.prevSample;
+    history = out.history;
   }
 });
 
@@ -83,24 +113,72 @@ test.each<[string, unknown, string | undefined, string]>([
     's.json: "thresholding": true is not supported',
   ],
   ["learned variance", { variance_type: "learned" }, "ddpm", 's.json: "variance_type": "learned" is not supported'],
-  ["another class", { _class_name: "LCMScheduler" }, undefined, 'needed DDPMScheduler or DDIMScheduler, found "LCMSch'],
-  ["an unknown name", scaled, "euler", 'scheduler: needed ddpm or ddim, found "euler".'],
+  ["another class", { _class_name: "HeunDiscreteScheduler" }, undefined, 'LCMScheduler, found "HeunDisc'],
+  ["an unknown name", scaled, "heun", "scheduler: needed one of ddpm, ddim, pndm,"],
+  ["a prediction that a solver lacks", { prediction_type: "sample" }, "pndm", '"prediction_type": "sample" is not'],
 ])("%s is an error that names it", (_, json, name, message) => {
   expect(() => createScheduler(json, name, "s.json")).toThrow(message);
 });
 
-test("a PNDM file of Stable Diffusion 1.x serves DDIM by name", () => {
-  const pndm = { ...scaled, _class_name: "PNDMScheduler", skip_prk_steps: true, set_alpha_to_one: false };
-  expect(createScheduler(pndm, "ddim").setTimesteps(50).timesteps[0]).toBe(980);
+interface Named {
+  readonly config: object;
+  readonly timesteps: readonly number[];
+  readonly sigma: number;
+}
+const files: Record<string, object> = JSON.parse(noiseSchedules.metadata.files!);
+const byName: Record<string, Named> = JSON.parse(noiseSchedules.metadata.by_name!);
+test.each(Object.keys(byName))("the file of %s by name is what diffusers' from_config makes", (key) => {
+  const [file, name] = key.split("/") as [string, string];
+  const { config, timesteps, sigma } = byName[key]!;
+  const scheduler = createScheduler(files[file], name);
+  expect(scheduler.config).toMatchObject(config);
+  const plan = scheduler.setTimesteps(20);
+  expectClose(Float32Array.from(plan.timesteps), Float32Array.from(timesteps), 1e-6, 1e-4);
+  expect(plan.initNoiseSigma / sigma).toBeCloseTo(1, 6);
+});
+
+test.each([
+  ["Euler a", "EulerAncestralDiscreteScheduler", {}],
+  ["k_euler_ancestral", "EulerAncestralDiscreteScheduler", {}],
+  ["DPM++ 2M Karras", "DPMSolverMultistepScheduler", { use_karras_sigmas: true }],
+  ["dpmpp_2m_sde", "DPMSolverMultistepScheduler", { algorithm_type: "sde-dpmsolver++" }],
+  ["dpmsolver++", "DPMSolverMultistepScheduler", { algorithm_type: "dpmsolver++" }],
+  ["LMS Karras", "LMSDiscreteScheduler", { use_karras_sigmas: true }],
+  ["PLMS", "PNDMScheduler", { skip_prk_steps: true }],
+  ["UniPCMultistepScheduler", "UniPCMultistepScheduler", {}],
+  ["k_lms", "LMSDiscreteScheduler", {}],
+])("%s is a name of %s", (name, _class_name, settings) => {
+  const expected = createScheduler({ ...scaled, _class_name, ...settings });
+  expect(createScheduler({ ...scaled, _class_name }, name).config).toEqual(expected.config);
+});
+
+test("infinity, as Python writes it into a file, is read; inside a string it is text", () => {
+  const folder = mkdtempSync(join(tmpdir(), "likeness-scheduler-"));
+  const file = join(folder, "scheduler_config.json");
+  writeFileSync(
+    file,
+    '{"_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -Infinity, "x": "-Infinity"}',
+  );
+  const json = readJson(file);
+  rmSync(folder, { recursive: true });
+  expect(json).toMatchObject({ lambda_min_clipped: Number.NEGATIVE_INFINITY, x: "-Infinity" });
+});
+
+test("UniPC with B₁ and a last noise level of zero ends on the clean sample", () => {
+  const plan = createScheduler({ ...scaled, solver_type: "bh1" }, "unipc").setTimesteps(2);
+  const x = Float32Array.of(1, -2);
+  const first = plan.step(x, 0, x);
+  const last = plan.step(x, 1, first.prevSample, { history: first.history! });
+  expect(last.prevSample.every(Number.isFinite)).toBe(true);
 });
 
 test("a step refuses missing noise, another length and a time that is none", () => {
   const ddpm = createScheduler(scaled, "ddpm").setTimesteps(5);
   const x = new Float32Array(4);
-  expect(() => ddpm.step(x, 800, x)).toThrow("noise: this step needs 4 standard normal values");
-  expect(() => ddpm.step(x, 801, x)).toThrow("timestep: needed one of 800, 600, 400, 200, 0, found 801.");
+  expect(() => ddpm.step(x, 0, x)).toThrow("noise: this step needs 4 standard normal values");
+  expect(() => ddpm.step(x, 5, x)).toThrow("step: needed one of 0 to 4, found 5.");
   const ddim = createScheduler(scaled).setTimesteps(5);
-  expect(() => ddim.step(new Float32Array(3), 800, x)).toThrow("samples: needed 4 values, found 3.");
-  expect(() => ddim.step(x, 1000, x)).toThrow("timestep: needed a whole number in [0, 1000), found 1000.");
+  expect(() => ddim.step(new Float32Array(3), 0, x)).toThrow("samples: needed 4 values, found 3.");
+  expect(() => createScheduler(scaled, "lcm").setTimesteps(51)).toThrow("in [1, 50] (original_inference_steps)");
   expect(() => createScheduler(scaled).setTimesteps(0)).toThrow("steps: needed a whole number in [1, 1000], found 0.");
 });

@@ -56,7 +56,7 @@ import { OBJECT_TEMPLATES, PLACEHOLDER, placeholderFeeds } from "./prompts.ts";
 /** @throws ConfigError */
 export const readPretrainConfig = (path: string): PretrainConfig => parseConfig(PretrainConfig, readJson(path), path);
 
-/** Trains to the end or until the signal. Returns the step reached. */
+/** Trains to the end, and returns the last step. @throws the signal's reason if aborted */
 export async function pretrain(
   runtime: Runtime,
   config: PretrainConfig,

@@ -86,7 +86,10 @@ export function learningRate(
   return into <= 0 ? lr : lr * (0.1 + 0.45 * (1 + Math.cos(Math.PI * Math.min(1, into))));
 }
 
-/** Runs the task from its last checkpoint to the end. Returns the step reached (less than `steps` if aborted). */
+/**
+ * Runs the task from its last checkpoint to the end, and returns the last step.
+ * @throws the signal's reason if aborted, at once: the step under way is lost, the checkpoint before it is kept
+ */
 export async function train(
   runtime: Runtime,
   task: TrainingTask,
@@ -105,9 +108,11 @@ export async function train(
   let since = performance.now();
   let counted = 0;
   let step = done;
-  while (step < options.steps && !hooks.signal?.aborted) {
+  while (step < options.steps) {
+    hooks.signal?.throwIfAborted();
     const lr = learningRate(++step, options);
-    const scalars = await run(program, { ...(await task.feeds(step)), ...optimizer.feeds(step, lr) });
+    const feeds = { ...(await task.feeds(step)), ...optimizer.feeds(step, lr) };
+    const scalars = await run(program, feeds, hooks.signal);
     if (!Number.isFinite(scalars.loss))
       throw new Error(
         `step ${step}: the loss is ${scalars.loss}. Lower the learning rate; the checkpoint before is kept.`,
@@ -136,8 +141,12 @@ export async function train(
   return step;
 }
 
-async function run(program: Program, feeds: Feeds): Promise<Record<string, number> & { loss: number }> {
-  const results = await program.run(feeds);
+async function run(
+  program: Program,
+  feeds: Feeds,
+  signal: AbortSignal | undefined,
+): Promise<Record<string, number> & { loss: number }> {
+  const results = await program.run(feeds, { signal });
   return Object.fromEntries(Object.entries(results).map(([k, v]) => [k, v[0]!])) as Record<string, number> & {
     loss: number;
   };

@@ -61,7 +61,7 @@ export function readTrainingConfig(path: string): TrainingConfig {
   return parseConfig(TrainingConfig, readJson(path), path);
 }
 
-/** Trains to the end or until the signal; the folder gets weights only at checkpoints, whole files at a time. */
+/** Trains to the end; the folder gets weights only at checkpoints, whole files at a time. */
 export async function runTraining(
   runtime: Runtime,
   config: TrainingConfig,

@@ -19,13 +19,16 @@ process.on("message", (request: Request) => {
 process.on("disconnect", () => process.exit(0));
 process.on("SIGINT", () => {}); // Ctrl-C reaches the whole group; the parent decides when this process ends
 
+/** The parent may be gone by the time that a run ends: then there is nobody to tell, and "disconnect" ends this process. */
+const reply = (message: object): unknown => process.send!(message, undefined, undefined, () => {});
+
 async function answer({ id, method, args }: Request): Promise<void> {
   try {
     host ??= new Host(device as Device, Number(threads));
     const call = host[method] as (...a: unknown[]) => unknown;
-    process.send!({ id, result: await call.apply(host, args) });
+    reply({ id, result: await call.apply(host, args) });
   } catch (error) {
     const { message, code } = error as Error & { code?: string };
-    process.send!({ id, error: { message, code } });
+    reply({ id, error: { message, code } });
   }
 }

@@ -14,7 +14,7 @@ const has = (name) => {
   }
 };
 
-const needed = ["onnxruntime-node", "sharp", "tsx", "zod", ...(all ? ["vitest", "typescript", "fluentui-emoji", "@iconify-json/noto"] : [])];
+const needed = ["onnxruntime-node", "sharp", "tsx", "undici", "zod", ...(all ? ["vitest", "typescript", "fluentui-emoji", "@iconify-json/noto"] : [])];
 if (!needed.every(has)) {
   const args = ["ci", "--no-audit", "--no-fund", ...(all ? [] : ["--omit=dev"])];
   const { status } = spawnSync("npm", args, { cwd: fileURLToPath(new URL("..", import.meta.url)), stdio: "inherit", env: { ...process.env, ONNXRUNTIME_NODE_INSTALL: "skip" }, shell: process.platform === "win32" });

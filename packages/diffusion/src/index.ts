@@ -1,8 +1,17 @@
+export { cloneofsimoOrder, EMBED_FLAG } from "./adapters/cloneofsimo-layout.ts";
+export { bundleKey, kohyaName } from "./adapters/kohya-layout.ts";
+export type { LoraFormat } from "./adapters/layout.ts";
+export * from "./adapters/lora-modules.ts";
+export { type LoraPlan, planLora } from "./adapters/lora-plan.ts";
+export * from "./adapters/read-embedding.ts";
+export * from "./adapters/read-lora.ts";
+export * from "./adapters/with-adapters.ts";
 export * from "./config/clip.ts";
 export * from "./config/parse.ts";
 export * from "./config/unet.ts";
 export * from "./config/vae.ts";
 export * from "./hub/cache.ts";
+export * from "./hub/index.ts";
 export * from "./loading.ts";
 export * from "./models/attention.ts";
 export * from "./models/autoencoder-kl.ts";

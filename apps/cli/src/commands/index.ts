@@ -15,6 +15,10 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: "make pictures from a prompt, with or without a concept",
     load: () => import("./generate.ts"),
   },
+  pull: {
+    summary: "fetch a base model from the Hugging Face hub",
+    load: () => import("./pull.ts"),
+  },
   train: {
     summary: "train a part of a base model",
     load: () => import("./train.ts"),

@@ -11,7 +11,7 @@ export interface Bar {
 }
 
 export interface Progress {
-  /** A new bar; the one before is ended. `start` is what was done before the clock started. */
+  /** A new bar; the one before is ended. Unit "B" is shown in kB, MB, GB. `start` is what was done before the clock started. */
   bar(label: string, total: number, options?: { unit?: string; start?: number }): Bar;
   /** A line that stays. */
   note(text: string): void;
@@ -118,13 +118,22 @@ const round = (x: number): number => Number(x.toPrecision(4));
 /** As tqdm: `Steps:  42%|███▏     | 5/12 [00:03<00:04, 1.6it/s, loss=0.13]`. */
 export function render({ label, total, unit, done, seconds, facts, rate }: State, width: number): string {
   const known = Number.isFinite(rate) && rate > 0;
-  const speed = !known ? `?${unit}/s` : rate >= 1 ? `${rate.toFixed(1)}${unit}/s` : `${(1 / rate).toFixed(1)}s/${unit}`;
+  const inBytes = unit === "B";
+  const amount = (n: number): string => (inBytes ? scaled(n) : String(n));
+  const per = rate >= 1 ? `${rate.toFixed(1)}${unit}/s` : `${(1 / rate).toFixed(1)}s/${unit}`;
+  const speed = !known ? `?${unit}/s` : inBytes ? `${scaled(rate)}B/s` : per;
   const left = known ? clock((total - done) / rate) : "?";
   const extra = Object.entries(facts).map(([k, v]) => `${k}=${typeof v === "number" ? Number(v.toPrecision(3)) : v}`);
   const head = `${label}: ${String(Math.round((100 * done) / total)).padStart(3)}%|`;
-  const tail = `| ${done}/${total} [${[`${clock(seconds)}<${left}`, speed, ...extra].join(", ")}]`;
+  const tail = `| ${amount(done)}/${amount(total)} [${[`${clock(seconds)}<${left}`, speed, ...extra].join(", ")}]`;
   const cells = Math.max(0, Math.min(20, width - 1 - head.length - tail.length));
   return `${head}${blocks(done / total, cells)}${tail}`.slice(0, width - 1);
+}
+
+/** Bytes with three digits, as tqdm: 4.27G. */
+function scaled(bytes: number): string {
+  const power = bytes < 999.5 ? 0 : Math.min(4, Math.floor(Math.log10(bytes * 1.0005) / 3));
+  return power === 0 ? bytes.toFixed(0) : `${(bytes / 1000 ** power).toPrecision(3)}${" kMGT"[power]}`;
 }
 
 /** A bar of `cells` characters, in eighths. */

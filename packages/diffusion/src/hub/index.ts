@@ -1,0 +1,2 @@
+export type { RemoteFile } from "./blobs.ts";
+export { type Pulled, type PullOptions, type PullPlan, pull } from "./pull.ts";

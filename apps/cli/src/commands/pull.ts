@@ -47,10 +47,10 @@ export default defineCommand({
         plan = p;
         if (p.present < p.bytes) bar = progress.bar("Pulling", p.bytes, { unit: "B", start: p.present });
       },
-      onBytes: (bytes, files) => {
+      onBytes: (bytes, file) => {
         if (bytes < plan!.bytes && performance.now() - drawn < REDRAW) return;
         drawn = performance.now();
-        bar?.update(bytes, { files: `${files}/${plan!.files.length}` });
+        bar?.update(bytes, { file: `${file}/${plan!.files.length}` });
       },
     });
     bar?.end();

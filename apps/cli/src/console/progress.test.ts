@@ -77,3 +77,16 @@ test("JSON: one object per line", () => {
   expect(written.map((w) => JSON.parse(w).event)).toEqual(["note", "progress"]);
   for (const w of written) expect(w.indexOf("\n")).toBe(w.length - 1);
 });
+
+test("bytes in kB, MB, GB with three digits", () => {
+  const { written, clock, progress } = double();
+  const bar = progress.bar("Pulling", 4_265_000_000, { unit: "B", start: 999 });
+  clock.ms = 2000;
+  for (const done of [999, 999_600, 4_265_000_000]) bar.update(done, { files: "1/2" });
+  expect(written[0]).toContain("| 999/4.26G [00:02<?, ?B/s, files=1/2]");
+  expect(written[1]).toContain("100%|████████████████████| 4.26G/4.26G [00:02<00:00, 2.13GB/s, files=1/2]");
+  const small = progress.bar("Pulling", 1_000_000, { unit: "B" });
+  clock.ms = 4000;
+  small.update(999_600);
+  expect(written[2]).toContain("| 1.00M/1.00M [00:02<00:00, 500kB/s]");
+});

@@ -24,8 +24,8 @@ export interface PullOptions extends Omit<SelectOptions, "id">, ClientOptions {
   readonly env?: Environment | undefined;
   /** Called before the first byte is fetched: all bytes of the chosen files, and how many are there already. */
   readonly onStart?: ((plan: PullPlan) => void) | undefined;
-  /** Bytes that are there, of all files, and how many files are whole. */
-  readonly onBytes?: ((bytes: number, files: number) => void) | undefined;
+  /** Bytes that are there, of all files, and the number of the file at work, from 1. */
+  readonly onBytes?: ((bytes: number, file: number) => void) | undefined;
   /** Called once if another process is pulling the same model. */
   readonly onWait?: (() => void) | undefined;
 }
@@ -109,7 +109,7 @@ async function fetchFiles(
   let present = bytes - (await missing(repo, listing));
   options.onStart?.({ files: contents, bytes, present });
   let fetched = 0;
-  for (const [whole, file] of contents.entries()) {
+  for (const [i, file] of contents.entries()) {
     options.signal?.throwIfAborted();
     const blob = blobPath(repo, file.etag);
     if (!existsSync(blob) || (await sizeOf(blob)) !== file.size) {
@@ -118,11 +118,11 @@ async function fetchFiles(
         present += n - last;
         fetched += Math.max(0, n - last);
         last = n;
-        options.onBytes?.(present, whole);
+        options.onBytes?.(present, i + 1);
       };
       await downloadBlob(client, file, blob, { signal: options.signal, delays: options.delays, onBytes });
     }
-    options.onBytes?.(present, whole + 1);
+    options.onBytes?.(present, i + 1);
   }
   const folder = snapshotPath(repo, listing.commit);
   for (const file of listing.files) await link(blobPath(repo, file.etag), join(folder, ...file.name.split("/")));

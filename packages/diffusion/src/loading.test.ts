@@ -89,7 +89,7 @@ test.each<[string, () => void, RegExp]>([
   [
     "another family",
     () => edit("", { _class_name: "FluxPipeline" }),
-    /"_class_name": found "FluxPipeline".*SD 1\.x and 2\.x/,
+    /needed Stable Diffusion 1\.x or 2\.x \(StableDiffusionPipeline\), found Flux \(FluxPipeline\)/,
   ],
 ])("%s is an error that says so", (_name, damage, message) => {
   damage();

@@ -1,147 +1,71 @@
-/** A Stable Diffusion model in a diffusers folder: configs, weights by component, tokenizer, scheduler. */
-import { createHash } from "node:crypto";
-import { closeSync, existsSync, openSync, readdirSync, readFileSync, readSync, statSync } from "node:fs";
-import { basename, join } from "node:path";
-import { type FileWeights, LikenessError, openWeights, readSafetensorsHeader, type Weights } from "@likeness/engine";
-import { CLIPTextConfig, CLIPVisionConfig } from "./config/clip.ts";
-import { ModelIndex } from "./config/model-index.ts";
-import { readConfig, readJson } from "./config/parse.ts";
-import { UNet2DConditionConfig } from "./config/unet.ts";
-import { AutoencoderKLConfig } from "./config/vae.ts";
-import { oldAttentionKeys } from "./models/autoencoder-kl.ts";
-import { createScheduler, type Scheduler } from "./schedulers/index.ts";
-import { type CLIPTokenizer, loadCLIPTokenizer } from "./tokenizers/index.ts";
+/** A Stable Diffusion model from a diffusers folder or from one file: configs, weights, tokenizer, scheduler. */
+import { statSync } from "node:fs";
+import { LikenessError } from "@likeness/engine";
+import { folderParts } from "./loading/folder.ts";
+import type { LoadOptions, Parts, StableDiffusionModel } from "./loading/model.ts";
+import { singleFileParts } from "./loading/single-file.ts";
+import { createScheduler } from "./schedulers/index.ts";
 
-/** One model of the folder: what it is like and where its weights come from. */
-export interface Component<Config> {
-  readonly config: Config;
-  readonly weights: Weights;
-  readonly files: FileWeights;
-}
+export type { Component } from "./loading/component.ts";
+export { fingerprint } from "./loading/fingerprint.ts";
+export type { LoadOptions, PredictionType, StableDiffusionModel } from "./loading/model.ts";
 
-export interface StableDiffusionModel {
-  readonly folder: string;
-  readonly name: string;
-  readonly unet: Component<UNet2DConditionConfig>;
-  readonly vae: Component<AutoencoderKLConfig>;
-  readonly textEncoder: Component<CLIPTextConfig>;
-  /** Only in folders that carry one. */
-  readonly imageEncoder: Component<CLIPVisionConfig> | undefined;
-  readonly tokenizer: CLIPTokenizer;
-  /** The folder's own scheduler, or another by name ("ddim", "ddpm"). */
-  scheduler(name?: string): Scheduler;
-  /** Pixels per latent, along a side. */
-  readonly scaleFactor: number;
-  /** Picture side that the model was made for, in pixels. */
-  readonly resolution: number;
-  /** Tells base models apart: sha256 of the UNet's and the text encoder's headers and of samples of their data. */
-  readonly fingerprint: string;
-}
-
-/** @throws LikenessError, ConfigError, SafetensorsError or TokenizerError, each naming the file */
-export function loadModel(folder: string): StableDiffusionModel {
-  if (!existsSync(folder))
-    throw new LikenessError("E_MODEL", {
-      what: "model",
-      where: folder,
-      needed: "a diffusers folder",
-      found: "no such folder",
-      next: "Check --model.",
-    });
-  if (!existsSync(join(folder, "model_index.json")))
-    throw new LikenessError("E_MODEL", {
-      what: "model",
-      where: folder,
-      needed: "a diffusers folder with model_index.json",
-      found: "none",
-      next: "Check --model.",
-    });
-  readConfig(ModelIndex, join(folder, "model_index.json"));
-  const config = <S extends Parameters<typeof readConfig>[0]>(schema: S, part: string) =>
-    readConfig(schema, join(folder, part, "config.json"));
-  const unet = component(config(UNet2DConditionConfig, "unet"), weightFiles(folder, "unet", "diffusion_pytorch_model"));
-  const text = component(config(CLIPTextConfig, "text_encoder"), weightFiles(folder, "text_encoder", "model"));
-  const hasImage = existsSync(join(folder, "image_encoder", "config.json"));
-  const vaeConfig = config(AutoencoderKLConfig, "vae");
-  const schedulerFile = join(folder, "scheduler", "scheduler_config.json");
-  const scaleFactor = 2 ** (vaeConfig.block_out_channels.length - 1);
+/**
+ * @param path a folder in diffusers' layout, or a .safetensors checkpoint in the original layout
+ * @throws LikenessError, ConfigError, SafetensorsError or TokenizerError, each naming the file
+ */
+export function loadModel(path: string, options: LoadOptions = {}): StableDiffusionModel {
+  const isFile = statSync(path, { throwIfNoEntry: false })?.isFile();
+  const { schedulerConfig, schedulerFile, ...parts } = isFile
+    ? singleFileParts(path, options)
+    : folderParts(path, options);
+  expectFit(parts, path);
+  const { predictionType } = options;
+  const settings = predictionType
+    ? { ...(schedulerConfig as object), prediction_type: predictionType }
+    : schedulerConfig;
+  const scaleFactor = 2 ** (parts.vae.config.block_out_channels.length - 1);
   return {
-    folder,
-    name: basename(folder),
-    unet,
-    vae: component(vaeConfig, weightFiles(folder, "vae", "diffusion_pytorch_model")),
-    textEncoder: text,
-    imageEncoder: hasImage
-      ? component(config(CLIPVisionConfig, "image_encoder"), weightFiles(folder, "image_encoder", "model"))
-      : undefined,
-    tokenizer: loadCLIPTokenizer(join(folder, "tokenizer")),
-    scheduler: (name) => createScheduler(readJson(schedulerFile), name, schedulerFile),
+    ...parts,
+    scheduler: (name) => createScheduler(settings, name, schedulerFile),
     scaleFactor,
-    resolution: (unet.config.sample_size ?? 64) * scaleFactor,
-    fingerprint: fingerprint([...unet.files.files, ...text.files.files].map((f) => f.path)),
+    resolution: (parts.unet.config.sample_size ?? 64) * scaleFactor,
   };
 }
 
-/** Spellings of other writers: a key that gives one away, and how today's keys are stored there. */
-const DIALECTS: readonly { readonly mark: string; rename(key: string): string }[] = [
-  { mark: "encoder.mid_block.attentions.0.query.weight", rename: oldAttentionKeys }, // diffusers' autoencoder, to 2023
-  { mark: "embeddings.token_embedding.weight", rename: (key) => key.replace(/^text_model\./, "") }, // transformers 5
-];
-
-function component<C>(config: C, paths: readonly string[]): Component<C> {
-  const headers = paths.map(readSafetensorsHeader);
-  const dialect = DIALECTS.find(({ mark }) => headers.some((h) => h.tensors.has(mark)));
-  const files = openWeights(paths, dialect?.rename);
-  return { config, files, weights: files.weights() };
-}
-
-/** The .safetensors of one part: whole or in shards. @throws LikenessError if there is none */
-function weightFiles(folder: string, part: string, stem: string): string[] {
-  const dir = join(folder, part);
-  const whole = join(dir, `${stem}.safetensors`);
-  if (existsSync(whole)) return [whole];
-  const index = `${whole}.index.json`;
-  if (existsSync(index)) {
-    const { weight_map } = readJson(index) as { weight_map: Record<string, string> };
-    return [...new Set(Object.values(weight_map))].sort().map((name) => join(dir, name));
-  }
-  const pickle = existsSync(dir) ? readdirSync(dir).find((f) => /\.(bin|ckpt|pt|pth)$/.test(f)) : undefined;
-  throw new LikenessError("E_MODEL", {
-    what: `${part} weights`,
-    where: dir,
-    needed: `${stem}.safetensors`,
-    found: pickle ?? "none",
-    next: pickle
-      ? "A pickle can run any code when it is opened, so it isn't: convert it to .safetensors."
-      : "Fetch the model again with its weights.",
-  });
-}
-
-/** Header and 64 samples of 4 KiB of each file: cheap, and different for models of one architecture. */
-export function fingerprint(paths: readonly string[]): string {
-  const hash = createHash("sha256");
-  for (const path of paths) {
-    const { tensors } = readSafetensorsHeader(path);
-    hash.update(JSON.stringify([...tensors].map(([k, t]) => [k, t.dtype, t.shape])));
-    hash.update(String(statSync(path).size));
-    for (const chunk of samples(path)) hash.update(chunk);
-  }
-  return hash.digest("hex").slice(0, 16);
-}
-
-function samples(path: string): Buffer[] {
-  const { size } = statSync(path);
-  if (size < 1 << 20) return [readFileSync(path)];
-  const file = openSync(path, "r");
-  try {
-    return Array.from({ length: 64 }, (_, i) => {
-      const chunk = Buffer.alloc(4096);
-      readSync(file, chunk, 0, 4096, Math.floor(((size - 4096) * i) / 63));
-      return chunk;
-    });
-  } finally {
-    closeSync(file);
-  }
+/** @throws LikenessError if the parts aren't of one text-to-image model */
+function expectFit({ unet, vae, textEncoder, tokenizer }: Omit<Parts, "schedulerConfig" | "schedulerFile">, where: string): void {
+  const { in_channels: into, out_channels: out, cross_attention_dim: context } = unet.config;
+  const { latent_channels: latent } = vae.config;
+  const fail = (what: string, needed: string, found: string, next: string): never => {
+    throw new LikenessError("E_MODEL", { what, where, needed, found, next });
+  };
+  const kinds: Readonly<Record<number, string>> = {
+    9: "an inpainting model",
+    8: "InstructPix2Pix",
+    5: "a depth model",
+  };
+  if (into !== latent || out !== latent)
+    fail(
+      "UNet",
+      `${latent} channels in and out`,
+      `${into} and ${out}: ${kinds[into] ?? "another model"}`,
+      "Take a text-to-image model.",
+    );
+  if (textEncoder.config.hidden_size !== context)
+    fail(
+      "text encoder",
+      `width ${context}, which the UNet reads`,
+      `width ${textEncoder.config.hidden_size}`,
+      "Take all parts of one model.",
+    );
+  if (tokenizer.vocabSize > textEncoder.config.vocab_size)
+    fail(
+      "tokenizer",
+      `at most ${textEncoder.config.vocab_size} tokens, as the text encoder has`,
+      String(tokenizer.vocabSize),
+      "Take the model's own tokenizer.",
+    );
 }
 
 /** Checks that every key of every component has been read; call it once all programs are built. @throws WeightError */

@@ -3,13 +3,12 @@ import { z } from "zod";
 
 const part = (...classes: readonly [string, ...string[]]) =>
   z.tuple([z.string().nullable(), z.enum(classes).nullable()]);
-const anything = z.tuple([z.string().nullable(), z.string().nullable()]).optional();
+/** What we don't run; a part that isn't there is [null, null]. */
+const anything = z.tuple([z.string().nullable(), z.string().nullable()]).nullable().optional();
 
 export const ModelIndex = z.strictObject({
-  _class_name: z.literal(
-    "StableDiffusionPipeline",
-    "needed StableDiffusionPipeline: SD 1.x and 2.x are what is supported",
-  ),
+  /** Image-to-image pipelines have the same parts. */
+  _class_name: z.enum(["StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline"]),
   _diffusers_version: z.string().optional(),
   _name_or_path: z.string().optional(),
   unet: part("UNet2DConditionModel"),
@@ -17,8 +16,8 @@ export const ModelIndex = z.strictObject({
   text_encoder: part("CLIPTextModel"),
   tokenizer: part("CLIPTokenizer", "CLIPTokenizerFast"),
   scheduler: z.tuple([z.string(), z.string()]),
-  image_encoder: part("CLIPVisionModelWithProjection").optional(),
+  image_encoder: part("CLIPVisionModelWithProjection", "CLIPVisionModel").nullable().optional(),
   feature_extractor: anything,
   safety_checker: anything,
-  requires_safety_checker: z.boolean().optional(),
+  requires_safety_checker: z.unknown().optional(),
 });

@@ -4,8 +4,20 @@ import { only, provenance } from "./parse.ts";
 
 const counts = z.union([z.int().positive(), z.array(z.int().positive())]);
 
+/** What diffusers' EMAModel leaves in the config of the weights it averaged. */
+const averaging = {
+  decay: z.unknown().optional(),
+  inv_gamma: z.unknown().optional(),
+  min_decay: z.unknown().optional(),
+  optimization_step: z.unknown().optional(),
+  power: z.unknown().optional(),
+  update_after_step: z.unknown().optional(),
+  use_ema_warmup: z.unknown().optional(),
+};
+
 export const UNet2DConditionConfig = z.strictObject({
   ...provenance,
+  ...averaging,
   sample_size: z.int().positive().nullable().default(null),
   in_channels: z.int().positive().default(4),
   out_channels: z.int().positive().default(4),

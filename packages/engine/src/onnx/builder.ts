@@ -91,7 +91,7 @@ export class GraphBuilder {
 
   /** A weight that ONNX Runtime maps from its file. */
   external(ref: WeightRef): string {
-    const id = `file ${ref.file} ${ref.offset}`;
+    const id = `file ${ref.file} ${ref.offset} ${ref.shape}`; // parts of one tensor may start at the same place
     const before = this.known.get(id);
     if (before) return before;
     const name = this.name("w");

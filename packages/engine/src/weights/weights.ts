@@ -8,11 +8,11 @@ export type Init =
   | { readonly kind: "normal"; readonly std: number; readonly mean?: number }
   | { readonly kind: "uniform"; readonly bound: number };
 
-/** A low-rank change of one matrix: y = x·Wᵀ + scale·(x·a)·b, Eq. 2 of the paper. */
+/** A low-rank change of one matrix, y = x·Wᵀ + scale·(x·a)·b (Eq. 2 of the paper), or of one convolution. */
 export interface LowRank {
-  /** (in, r), or (B, in, r) with one change per sample of the batch */
+  /** (in, r), or (B, in, r) with one change per sample of the batch; of a convolution (r, in, kh, kw), with its stride */
   readonly a: Tensor;
-  /** (r, out) or (B, r, out) */
+  /** (r, out) or (B, r, out); of a convolution (out, r, 1, 1) */
   readonly b: Tensor;
   readonly scale: number;
 }
@@ -25,8 +25,8 @@ export interface Weights {
   has(key: string): boolean;
   /** The view on `name.…` below this one. */
   at(name: string): Weights;
-  /** The low-rank change of the matrix under `key`, if this view carries one. */
-  lowRank(key: string): LowRank | undefined;
+  /** The low-rank changes of the matrix under `key` that this view carries; they add up. */
+  lowRank(key: string): readonly LowRank[];
 }
 
 /** A weight that the model needs is missing, of another shape, or left over. */
@@ -43,7 +43,7 @@ export class WeightError extends Error {
 export interface WeightSource {
   get(key: string, shape: Shape, init?: Init): Tensor;
   has(key: string): boolean;
-  lowRank?(key: string): LowRank | undefined;
+  lowRank?(key: string): readonly LowRank[];
 }
 
 export const view = (source: WeightSource, prefix: string = ""): Weights => ({
@@ -51,13 +51,13 @@ export const view = (source: WeightSource, prefix: string = ""): Weights => ({
   get: (key, shape, init) => source.get(prefix + key, shape, init),
   has: (key) => source.has(prefix + key),
   at: (name) => view(source, `${prefix}${name}.`),
-  lowRank: (key) => source.lowRank?.(prefix + key),
+  lowRank: (key) => source.lowRank?.(prefix + key) ?? [],
 });
 
-/** `base` with low-rank changes on some matrices, by full key of the matrix ("….to_q.weight"). */
+/** `base` with low-rank changes on some matrices beside those it has, by full key of the matrix ("….to_q.weight"). */
 export const withLowRank = (base: Weights, changes: ReadonlyMap<string, LowRank>): Weights =>
   view({
     get: (key, shape, init) => base.get(key, shape, init),
     has: (key) => base.has(key),
-    lowRank: (key) => changes.get(key) ?? base.lowRank(key),
+    lowRank: (key) => (changes.has(key) ? [...base.lowRank(key), changes.get(key)!] : base.lowRank(key)),
   });

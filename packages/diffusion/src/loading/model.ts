@@ -1,0 +1,50 @@
+/** What a loaded model is, whatever files it came from. */
+import type { CLIPTextConfig, CLIPVisionConfig } from "../config/clip.ts";
+import type { UNet2DConditionConfig } from "../config/unet.ts";
+import type { AutoencoderKLConfig } from "../config/vae.ts";
+import type { Scheduler } from "../schedulers/index.ts";
+import type { CLIPTokenizer } from "../tokenizers/index.ts";
+import type { Component } from "./component.ts";
+
+export type PredictionType = "epsilon" | "v_prediction";
+
+export interface LoadOptions {
+  /** "fp16" for NAME.fp16.safetensors; by default the plain files, or the only variant that is there. Folders only. */
+  readonly variant?: string | undefined;
+  /** What the UNet predicts, against what the scheduler's config says. */
+  readonly predictionType?: PredictionType | undefined;
+  /** A tokenizer/ folder in place of the model's own. */
+  readonly tokenizer?: string | undefined;
+  /** A diffusers folder whose configs, scheduler and tokenizer describe a single file. Single files only. */
+  readonly config?: string | undefined;
+}
+
+export interface StableDiffusionModel {
+  /** Where parts that belong to the model are looked for, such as tuning_encoder/; it need not exist. */
+  readonly folder: string;
+  /** "ORG/NAME" for a model of the Hugging Face cache, else the name of its folder or file. */
+  readonly name: string;
+  readonly unet: Component<UNet2DConditionConfig>;
+  readonly vae: Component<AutoencoderKLConfig>;
+  readonly textEncoder: Component<CLIPTextConfig>;
+  /** Only in folders that carry one. */
+  readonly imageEncoder: Component<CLIPVisionConfig> | undefined;
+  readonly tokenizer: CLIPTokenizer;
+  /** The model's own scheduler, or another by name. */
+  scheduler(name?: string): Scheduler;
+  /** Pixels per latent, along a side. */
+  readonly scaleFactor: number;
+  /** Picture side that the model was made for, in pixels. */
+  readonly resolution: number;
+  /** Tells base models apart: sha256 of the UNet's and the text encoder's headers and of samples of their data. */
+  readonly fingerprint: string;
+}
+
+export type Parts = Pick<
+  StableDiffusionModel,
+  "folder" | "name" | "unet" | "vae" | "textEncoder" | "imageEncoder" | "tokenizer" | "fingerprint"
+> & {
+  /** Content and place of scheduler_config.json. */
+  readonly schedulerConfig: unknown;
+  readonly schedulerFile: string;
+};

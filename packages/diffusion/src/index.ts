@@ -24,6 +24,8 @@ export * from "./models/resnet.ts";
 export * from "./models/transformer-2d.ts";
 export * from "./models/unet-2d-condition.ts";
 export * from "./pipelines/denoise.ts";
+export * from "./pipelines/denoiser.ts";
+export * from "./pipelines/image-to-image.ts";
 export * from "./pipelines/text-to-image.ts";
 export * from "./schedulers/index.ts";
 export * from "./tokenizers/index.ts";

@@ -1,5 +1,5 @@
 /** transformers' CLIPTextModel. */
-import { add, constant, gather, reshape, type Tensor, type Weights } from "@likeness/engine";
+import { add, constant, gather, LikenessError, reshape, type Tensor, type Weights } from "@likeness/engine";
 import type { CLIPTextConfig } from "../config/clip.ts";
 import { clipEncoder } from "./clip-encoder.ts";
 import { layerNormLayer } from "./layers.ts";
@@ -41,6 +41,22 @@ export function clipTextModel(w: Weights, config: CLIPTextConfig, { inputsEmbeds
     eps: config.layer_norm_eps,
   });
   return { lastHiddenState, hiddenStates };
+}
+
+/**
+ * The states (B, L, D) before the last `clipSkip` layers, through the final norm: diffusers' clip_skip, 0 being the last
+ * layer. (Other programs count from 1: their "Clip skip: 2" is 1 here.)
+ * @throws LikenessError if the encoder hasn't that many layers
+ */
+export function skippedState(w: Weights, config: CLIPTextConfig, outputs: CLIPTextOutputs, clipSkip: number): Tensor {
+  const state = outputs.hiddenStates.at(-1 - clipSkip);
+  if (!Number.isInteger(clipSkip) || clipSkip < 0 || !state)
+    throw new LikenessError("E_USAGE", {
+      what: "clip skip",
+      needed: `a whole number from 0 to ${config.num_hidden_layers}, the layers of the text encoder`,
+      found: String(clipSkip),
+    });
+  return layerNormLayer(w.at("text_model").at("final_layer_norm"), state, { eps: config.layer_norm_eps });
 }
 
 /** The state at each sequence's end-of-text token: lastHiddenState (B, L, D), eos (B) int32 positions → (B, D). */

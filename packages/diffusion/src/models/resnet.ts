@@ -1,5 +1,5 @@
 /** diffusers' resnet.py: ResnetBlock2D, Downsample2D, Upsample2D. */
-import { add, pad, resizeNearest, silu, type Tensor, type Weights } from "@likeness/engine";
+import { add, pad, resizeNearest, silu, slice, type Tensor, type Weights } from "@likeness/engine";
 import { addToChannels, conv2dLayer, groupNormLayer, linearLayer, scaled, zeros } from "./layers.ts";
 
 export interface ResnetOptions {
@@ -40,6 +40,10 @@ export function downsample2D(w: Weights, x: Tensor, padding: 0 | 1 = 1): Tensor 
   return conv2dLayer(w.at("conv"), input, x.shape[1]!, { stride: 2, padding });
 }
 
-/** Upsample2D: nearest by two, then a convolution. */
-export const upsample2D = (w: Weights, x: Tensor): Tensor =>
-  conv2dLayer(w.at("conv"), resizeNearest(x, 2), x.shape[1]!);
+/** Upsample2D: nearest by two, then a convolution; `size` (H, W) cuts a last row or column off, for odd sizes. */
+export function upsample2D(w: Weights, x: Tensor, size?: readonly [number, number]): Tensor {
+  const doubled = resizeNearest(x, 2);
+  const [, , h, wd] = doubled.shape as [number, number, number, number];
+  const fits = !size || (size[0] === h && size[1] === wd);
+  return conv2dLayer(w.at("conv"), fits ? doubled : slice(doubled, [0, 0], size, [2, 3]), x.shape[1]!);
+}

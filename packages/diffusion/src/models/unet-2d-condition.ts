@@ -40,7 +40,10 @@ export function unet2DConditionModel(
       if (type === "CrossAttnUpBlock2D")
         h = run.transformer(block.at("attentions").at(String(j)), h, widths.length - 1 - i);
     }
-    if (i < widths.length - 1) h = upsample2D(block.at("upsamplers").at("0"), h);
+    if (i < widths.length - 1) {
+      const [, , height, width] = skips.at(-1)!.shape as [number, number, number, number];
+      h = upsample2D(block.at("upsamplers").at("0"), h, [height, width]);
+    }
   });
   h = silu(groupNormLayer(w.at("conv_norm_out"), h, { groups: config.norm_num_groups, eps: config.norm_eps }));
   return conv2dLayer(w.at("conv_out"), h, config.out_channels, { init: zeros });

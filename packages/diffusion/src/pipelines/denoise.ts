@@ -3,8 +3,10 @@ import type { SamplingPlan, StepOptions } from "../schedulers/index.ts";
 
 export interface DenoiseOptions {
   readonly plan: SamplingPlan;
-  /** Starting noise, not yet scaled by the plan's initNoiseSigma. */
+  /** Starting noise, not yet scaled by the plan's initNoiseSigma; or, from `first` on, latents as noisy as that step. */
   readonly latents: Float32Array;
+  /** The first step that is made: later than 0 where a picture is the start. */
+  readonly first?: number | undefined;
   /** What the model says about the latents at time t, guidance included. */
   predict(latents: Float32Array, t: number): Promise<Float32Array>;
   /** Fresh noise for schedulers that ask for it. */
@@ -17,21 +19,23 @@ export interface DenoiseOptions {
 export async function denoise({
   plan,
   latents,
+  first,
   predict,
   noise,
   onStep,
   signal,
 }: DenoiseOptions): Promise<Float32Array> {
   const { timesteps, initNoiseSigma } = plan;
-  let sample = initNoiseSigma === 1 ? latents : latents.map((x) => x * initNoiseSigma);
+  let sample = initNoiseSigma === 1 || first !== undefined ? latents : latents.map((x) => x * initNoiseSigma);
   let history: StepOptions["history"];
-  for (const [i, t] of timesteps.entries()) {
+  for (let i = first ?? 0; i < timesteps.length; i++) {
+    const t = timesteps[i]!;
     signal?.throwIfAborted();
     const output = await predict(plan.scaleModelInput(sample, i), t);
     const next = plan.step(output, i, sample, { ...(noise && { noise }), ...(history && { history }) });
     sample = next.prevSample;
     history = next.history;
-    onStep?.({ step: i + 1, steps: timesteps.length, latents: sample });
+    onStep?.({ step: i + 1 - (first ?? 0), steps: timesteps.length - (first ?? 0), latents: sample });
   }
   return sample;
 }

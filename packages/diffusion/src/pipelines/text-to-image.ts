@@ -1,11 +1,12 @@
-/** Text to picture with a Stable Diffusion model: three programs and a loop. */
-import { counterRandom, div, input, type Program, type Runtime, type Tensor, torchRandn } from "@likeness/engine";
+/** Text to picture, or text and picture to picture, with a Stable Diffusion model: a few programs and a loop. */
+import { div, input, type Program, type Runtime } from "@likeness/engine";
 import type { StableDiffusionModel } from "../loading.ts";
 import { decode } from "../models/autoencoder-kl.ts";
-import { clipTextModel, embedTokens } from "../models/clip-text.ts";
-import { unet2DConditionModel } from "../models/unet-2d-condition.ts";
 import { toPixels } from "../training/data.ts";
 import { denoise, guided } from "./denoise.ts";
+import type { Denoiser } from "./denoiser.ts";
+import { drawsOf } from "./draws.ts";
+import { encodeImage, firstStep, type InitImage, noisyLatents } from "./image-to-image.ts";
 
 export interface GenerateOptions {
   readonly prompt: string;
@@ -13,15 +14,23 @@ export interface GenerateOptions {
   readonly steps: number;
   /** 1 or less: no guidance, and half the work. */
   readonly guidanceScale: number;
+  /** In pixels, multiples of the model's scaleFactor. */
   readonly width: number;
   readonly height: number;
   readonly numImages: number;
-  /** Picture i starts from the noise of seed + i, whatever the batch. */
+  /** Pictures at once: memory grows with it. By default as many as have the pixels of one of 512x512. */
+  readonly batchSize?: number | undefined;
+  /** Picture i draws all its noise from torch's generator with seed + i, whatever the batch. */
   readonly seed: number;
   readonly scheduler?: string | undefined;
   /** Starting noise (N, C, h, w) instead of the seed's. */
   readonly latents?: Float32Array | undefined;
+  /** A picture to start from, instead of noise alone. */
+  readonly initImage?: InitImage | undefined;
+  /** `steps` are those of all batches together. */
   onStep?(event: { readonly step: number; readonly steps: number }): void;
+  /** The end of a prompt that the text encoder can't read. */
+  onCut?(event: { readonly prompt: string; readonly cut: string; readonly limit: number }): void;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -33,93 +42,78 @@ export interface GeneratedImages {
   readonly latentShape: readonly number[];
 }
 
-/** How the UNet is run on a batch: plain, or with a concept. */
-export interface Denoiser {
-  /** @returns the prediction for inputs "sample" (B, C, h, w) and "timestep" (B) and whatever `condition` feeds */
-  build(sample: Tensor, timestep: Tensor): Tensor;
-  /** Feeds that carry the prompts of a batch, unconditional ones first. */
-  condition(prompts: readonly string[]): Promise<Readonly<Record<string, Float32Array>>>;
-}
+const PIXELS_AT_ONCE = 512 * 512;
 
-/** Text states of prompts, (n, L, D) flat. */
-export async function encodePrompts(
-  runtime: Runtime,
-  model: StableDiffusionModel,
-  prompts: readonly string[],
-): Promise<Float32Array> {
-  const { config, weights } = model.textEncoder;
-  const length = model.tokenizer.modelMaxLength;
-  const ids = input("input_ids", [prompts.length, length], "int32");
-  const states = clipTextModel(weights, config, { inputsEmbeds: embedTokens(weights, config, ids) }).lastHiddenState;
-  const program = await runtime.compile({ outputs: { states } });
-  try {
-    const input_ids = Int32Array.from(prompts.flatMap((p) => [...model.tokenizer.encode(p).inputIds]));
-    return (await program.run({ input_ids })).states as Float32Array;
-  } finally {
-    await program.release();
-  }
-}
-
-/** The plain denoiser of a model: prompts as text states. */
-export function plainDenoiser(runtime: Runtime, model: StableDiffusionModel): Denoiser {
-  const { config, weights } = model.unet;
-  const length = model.tokenizer.modelMaxLength;
-  return {
-    build: (sample, timestep) => {
-      const encoderHiddenStates = input("context", [sample.shape[0]!, length, config.cross_attention_dim]);
-      return unet2DConditionModel(weights, config, { sample, timestep, encoderHiddenStates });
-    },
-    condition: async (prompts) => ({ context: await encodePrompts(runtime, model, prompts) }),
-  };
-}
-
-/** Generates pictures; the denoiser decides what the prompt means. */
+/**
+ * Generates pictures; the denoiser decides what the prompt means.
+ * @throws LikenessError if the strength leaves no step, SchedulerError for a scheduler or a number of steps
+ */
 export async function generate(
   runtime: Runtime,
   model: StableDiffusionModel,
   denoiser: Denoiser,
   options: GenerateOptions,
 ): Promise<GeneratedImages> {
-  const { prompt, negativePrompt = "", guidanceScale, numImages: n, signal } = options;
+  const { prompt, negativePrompt = "", guidanceScale, width, height, numImages, initImage, signal } = options;
   const plan = model.scheduler(options.scheduler).setTimesteps(options.steps);
-  const shape = [
-    n,
-    model.unet.config.in_channels,
-    options.height / model.scaleFactor,
-    options.width / model.scaleFactor,
-  ];
-  const guide = guidanceScale > 1;
-  const batch = guide ? 2 * n : n;
-  const sample = input("sample", [batch, ...shape.slice(1)]);
-  const output = denoiser.build(sample, input("timestep", [batch]));
-  const program = await runtime.compile({ outputs: { output } });
-  const condition = await denoiser.condition([
-    ...(guide ? Array<string>(n).fill(negativePrompt) : []),
-    ...Array<string>(n).fill(prompt),
-  ]);
-  const start = options.latents ?? startNoise(options.seed, shape);
-  const latents = await denoise({
-    plan,
-    latents: start,
-    noise: (count) => counterRandom(options.seed, "sampling noise").normal(count),
-    onStep: ({ step, steps }) => options.onStep?.({ step, steps }),
-    signal,
-    predict: async (z, t) => {
-      const both = guide ? Float32Array.from({ length: 2 * z.length }, (_, i) => z[i % z.length]!) : z;
-      const feeds = { sample: both, timestep: new Float32Array(batch).fill(t), ...condition };
-      const y = (await program.run(feeds, { signal })).output as Float32Array;
-      return guide ? guided(y.subarray(0, z.length), y.subarray(z.length), guidanceScale) : y;
-    },
-  });
+  const first = initImage && firstStep(options.steps, initImage.strength);
+  const { scaleFactor, unet, vae } = model;
+  const shape = [unet.config.in_channels, height / scaleFactor, width / scaleFactor];
+  const size = shape.reduce((a, b) => a * b, 1);
+  const prompts = guidanceScale > 1 ? [negativePrompt, prompt] : [prompt];
+  const most = options.batchSize ?? Math.max(1, Math.floor(PIXELS_AT_ONCE / (width * height)));
+  const steps = plan.timesteps.length - (first ?? 0);
+
+  const posterior = initImage && (await encodeImage(runtime, model, initImage, [width, height], signal));
+  let program = await compileUNet(runtime, denoiser, prompts.length * Math.min(most, numImages), shape);
+  const condition = await denoiser.condition(prompts);
+  for (const text of prompts) {
+    const { overflow: cut, inputIds } = model.tokenizer.encode(text);
+    if (cut !== undefined) options.onCut?.({ prompt: text, cut, limit: inputIds.length });
+  }
+  const latents = new Float32Array(numImages * size);
+  for (let from = 0; from < numImages; from += most) {
+    const n = Math.min(most, numImages - from);
+    if (n < most && from > 0) {
+      await program.release();
+      program = await compileUNet(runtime, denoiser, prompts.length * n, shape);
+    }
+    const draw = drawsOf(Array.from({ length: n }, (_, i) => options.seed + from + i));
+    const start = posterior
+      ? noisyLatents(posterior, vae.config.scaling_factor, plan, first!, n, draw)
+      : (options.latents?.slice(from * size, (from + n) * size) ?? draw(n * size));
+    const feeds = Object.fromEntries(Object.entries(condition).map(([k, v]) => [k, repeat(v, prompts.length, n)]));
+    const batch = await denoise({
+      ...{ plan, latents: start, first, noise: draw, signal },
+      onStep: ({ step }) =>
+        options.onStep?.({ step: (from / most) * steps + step, steps: Math.ceil(numImages / most) * steps }),
+      predict: async (z, t) => {
+        const sample = repeat(z, 1, prompts.length);
+        const timestep = new Float32Array(prompts.length * n).fill(t);
+        const y = (await program.run({ sample, timestep, ...feeds }, { signal })).output as Float32Array;
+        return prompts.length > 1 ? guided(y.subarray(0, z.length), y.subarray(z.length), guidanceScale) : y;
+      },
+    });
+    latents.set(batch, from * size);
+  }
   await program.release();
-  return { images: await decodeAll(runtime, model, latents, shape, signal), latents, latentShape: shape };
+  const latentShape = [numImages, ...shape];
+  return { images: await decodeAll(runtime, model, latents, latentShape, signal), latents, latentShape };
 }
 
-/** One draw per picture, so that a picture does not depend on how many are made. */
-function startNoise(seed: number, [n, ...rest]: readonly number[]): Float32Array {
-  const size = rest.reduce((a, b) => a * b, 1);
-  const all = new Float32Array(n! * size);
-  for (let i = 0; i < n!; i++) all.set(torchRandn(seed + i).normal(size), i * size);
+function compileUNet(runtime: Runtime, denoiser: Denoiser, batch: number, shape: readonly number[]): Promise<Program> {
+  const output = denoiser.build(input("sample", [batch, ...shape]), input("timestep", [batch]));
+  return runtime.compile({ outputs: { output } });
+}
+
+/** Each of the equal parts n times in a row. */
+function repeat(values: Float32Array, parts: number, n: number): Float32Array {
+  const size = values.length / parts;
+  const all = new Float32Array(values.length * n);
+  for (let i = 0; i < parts * n; i++) {
+    const part = Math.floor(i / n) * size;
+    all.set(values.subarray(part, part + size), i * size);
+  }
   return all;
 }
 

@@ -42,9 +42,11 @@ export function lmsScheduler(json: unknown, where?: string): Scheduler {
           const predOriginalSample = denoised(config.prediction_type, sigmas[i]!, modelOutput, sample);
           const slope = combine([1 / sigmas[i]!, sample], [-1 / sigmas[i]!, predOriginalSample]);
           const slopes = [...(history?.outputs ?? []), slope].slice(-ORDER);
+          // by the step, not by what is known: where a picture is the start, terms are missing, in diffusers as here
+          const order = Math.min(i + 1, ORDER);
           const terms = slopes
             .toReversed()
-            .map((d, j): [number, Float32Array] => [lmsCoefficient(sigmas, i, slopes.length, j), d]);
+            .map((d, j): [number, Float32Array] => [lmsCoefficient(sigmas, i, order, j), d]);
           const next = { count: (history?.count ?? 0) + 1, outputs: slopes };
           return { prevSample: combine([1, sample], ...terms), predOriginalSample, history: next };
         },

@@ -1,0 +1,86 @@
+/** Whole generations against diffusers' pipelines on toy models: from the seed to the last latents. */
+import { join } from "node:path";
+import { LikenessError, type Runtime, startRuntime } from "@likeness/engine";
+import { FIXTURES, readGolden, relativeError } from "@likeness/engine/testing";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { firstStep, type GenerateOptions, generate, loadModel, plainDenoiser } from "../src/index.ts";
+
+interface Case {
+  readonly kind: string;
+  readonly scheduler: string;
+  readonly prompt: string;
+  readonly negative: string;
+  readonly steps: number;
+  readonly guidance: number;
+  readonly images: number;
+  readonly strength?: number;
+  readonly clip_skip?: number;
+}
+
+const golden = readGolden("pipelines");
+const { seed, cut } = golden.metadata;
+const defaults = JSON.parse(golden.metadata.defaults!) as Case;
+const cases = JSON.parse(golden.metadata.cases!) as Record<string, Partial<Case>>;
+const models = Object.fromEntries(["sd1", "sd2"].map((kind) => [kind, loadModel(join(FIXTURES, "models", kind))]));
+/** Max abs difference relative to the output's scale: five steps in float32, guided with 7.5, on random weights. */
+const BAR = 1e-4;
+
+let runtime: Runtime;
+beforeAll(async () => {
+  runtime = await startRuntime({ inProcess: true });
+});
+afterAll(() => runtime.close());
+
+function run(name: string, changes: Partial<GenerateOptions> = {}): ReturnType<typeof generate> {
+  const c = { ...defaults, ...cases[name] };
+  const model = models[c.kind]!;
+  const [, , h, w] = golden.shape(name) as [number, number, number, number];
+  const data = Uint8Array.from(golden.ints("picture"));
+  return generate(runtime, model, plainDenoiser(runtime, model, { clipSkip: c.clip_skip }), {
+    ...{ prompt: c.prompt, negativePrompt: c.negative, steps: c.steps, guidanceScale: c.guidance, seed: Number(seed) },
+    ...{ height: h * model.scaleFactor, width: w * model.scaleFactor, numImages: c.images, scheduler: c.scheduler },
+    ...(c.strength !== undefined && { initImage: { data, strength: c.strength } }),
+    ...changes,
+  });
+}
+
+test.each(Object.keys(cases))("%s", async (name) => {
+  const { latents, latentShape } = await run(name);
+  expect(latentShape).toEqual(golden.shape(name));
+  expect(relativeError(latents, golden.floats(name))).toBeLessThan(BAR);
+});
+
+test.each(["text/euler-a", "image/dpm++-2m-sde"])("%s in batches of one: the same pictures", async (name) => {
+  const events: [number, number][] = [];
+  const { latents, images } = await run(name, {
+    batchSize: 1,
+    onStep: ({ step, steps }) => events.push([step, steps]),
+  });
+  expect(relativeError(latents, golden.floats(name))).toBeLessThan(BAR);
+  expect(images).toHaveLength(2);
+  const total = events.length;
+  expect(events).toEqual(Array.from({ length: total }, (_, i) => [i + 1, total]));
+});
+
+test("three pictures in batches of two: the last batch is smaller, and each is its seed's", async () => {
+  const { latents } = await run("text/ddim", { numImages: 3, batchSize: 2 });
+  const two = golden.floats("text/ddim");
+  expect(relativeError(latents.subarray(0, two.length), two)).toBeLessThan(BAR);
+  const third = await run("text/ddim", { numImages: 1, seed: Number(seed) + 2 });
+  expect(relativeError(latents.subarray(two.length), third.latents)).toBeLessThan(1e-5);
+});
+
+test("what the text encoder can't read is told, as diffusers tells it", async () => {
+  const told: object[] = [];
+  await run("long", { steps: 1, onCut: (event) => told.push(event) });
+  expect(told).toEqual([{ prompt: cases.long!.prompt, cut, limit: 16 }]);
+});
+
+test("a strength that leaves no step, or is none, and a clip skip beyond the encoder are refused", async () => {
+  expect(firstStep(20, 0.55)).toBe(9);
+  expect(() => firstStep(4, 0.2)).toThrow("strength: needed at least 1/4, so that one of 4 steps is made, found 0.2.");
+  expect(() => firstStep(4, 1.5)).toThrow("strength: needed a number in [0, 1], found 1.5.");
+  const refused = (clipSkip: number) => () => plainDenoiser(runtime, models.sd1!, { clipSkip });
+  expect(refused(3)).toThrow("clip skip: needed a whole number from 0 to 2, the layers of the text encoder, found 3.");
+  expect(refused(-1)).toThrow(LikenessError);
+});

@@ -113,6 +113,8 @@ export class FakeHub {
       if (![...branches!, this.commit].includes(revision!)) return refuse(404, "RevisionNotFound");
       return void response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(this.#info()));
     }
+    if (url.startsWith(`/api/models/${id}/tree/`))
+      return void response.writeHead(200).end(JSON.stringify(this.#tree()));
     const [, repo, at, name] = /^\/([^/]+\/[^/]+)\/resolve\/([^/]+)\/([^?]+)/.exec(url) ?? [];
     if (repo !== id) return refuse(404, "RepoNotFound");
     if (![...branches!, this.commit].includes(at!)) return refuse(404, "RevisionNotFound");
@@ -139,6 +141,14 @@ export class FakeHub {
       ...(isLarge(rfilename) && { lfs: { sha256: sha256(content), size: content.length, pointerSize: 134 } }),
     }));
     return { id: this.#options.id, sha: this.commit, siblings };
+  }
+
+  /** What huggingface_hub asks for; likeness doesn't. */
+  #tree(): object[] {
+    return [...this.files].map(([path, content]) => ({
+      ...{ type: "file", path, size: content.length, oid: gitHash(content) },
+      ...(isLarge(path) && { lfs: { oid: sha256(content), size: content.length, pointerSize: 134 } }),
+    }));
   }
 
   async #send(

@@ -2,6 +2,7 @@
 import {
   appendFileSync,
   existsSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -89,6 +90,20 @@ test("the parts that are needed, in the layout of the Hugging Face cache", async
   expect(fetched).toBe([...contents.values()].reduce((a, b) => a + b));
   expect(findSnapshot({ id: "org/name", revision: "main" }, cache)).toBe(folder);
   expect(tree(join(repo(), "blobs")).sort()).toEqual([...contents.keys()].sort());
+});
+
+test("blobs, links and references are those that huggingface_hub makes (which reads ours: see the maker)", async () => {
+  const golden = JSON.parse(readFileSync(new URL("../../../fixtures/hub-layout.json", import.meta.url), "utf8"));
+  const maker = readFileSync(new URL("../../../fixtures/make/hub_layout.py", import.meta.url));
+  expect(sha256(maker)).toBe(golden.sha256);
+  await serve();
+  await get({ include: golden.patterns });
+  const found = tree(cache).map((name) => {
+    const path = join(cache, name);
+    if (lstatSync(path).isSymbolicLink()) return [name, `-> ${readlinkSync(path)}`];
+    return [name, name.includes("/blobs/") ? `${statSync(path).size} bytes` : readFileSync(path, "utf8")];
+  });
+  expect(Object.fromEntries(found)).toEqual(golden.layout);
 });
 
 test("a second pull fetches nothing, and a new commit what has changed", async () => {

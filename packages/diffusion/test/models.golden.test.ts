@@ -66,7 +66,7 @@ describe.each(["sd1", "sd2"])("%s", (kind) => {
       get: (key, shape, init) => leaves.get(prefix + key) ?? unet.weights.get(prefix + key, shape, init),
       has: (key) => unet.weights.has(prefix + key),
       at: (name) => at(`${prefix}${name}.`),
-      lowRank: () => undefined,
+      lowRank: () => [],
     });
     const out = unet2DConditionModel(at(""), unet.config, inputs, { checkpointing });
     const loss = mean(square(sub(out, golden.tensor("unet/target"))));
@@ -168,7 +168,7 @@ test("CLIPModel: embeds, logits, contrastive loss and its gradients", async () =
     get: (key, shape, init) => leaves.get(prefix + key) ?? w.get(prefix + key, shape, init),
     has: (key) => w.has(prefix + key),
     at: (name) => at(`${prefix}${name}.`),
-    lowRank: () => undefined,
+    lowRank: () => [],
   });
   const v = at("");
   const { lastHiddenState } = clipTextModel(v, config.text_config, {

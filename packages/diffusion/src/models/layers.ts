@@ -4,6 +4,7 @@ import {
   conv2d,
   groupNorm,
   type Init,
+  type LowRank,
   layerNorm,
   linear,
   matmul,
@@ -24,17 +25,16 @@ export interface LinearOptions {
   readonly init?: Init;
 }
 
-/** x (..., in) → (..., out), plus the low-rank change that the view may carry (Eq. 2 of the paper). */
+/** x (..., in) → (..., out), plus the low-rank changes that the view may carry (Eq. 2 of the paper). */
 export function linearLayer(w: Weights, x: Tensor, out: number, { bias = true, init }: LinearOptions = {}): Tensor {
   const n = x.shape.at(-1)!;
   const b = bias ? w.get("bias", [out], init ? zeros : fanIn(n)) : undefined;
   const y = linear(x, w.get("weight", [out, n], init ?? fanIn(n)), b);
-  const change = w.lowRank("weight");
-  return change ? add(y, lowRankProduct(x, change)) : y;
+  return w.lowRank("weight").reduce((sum, change) => add(sum, lowRankProduct(x, change)), y);
 }
 
 /** scale·(x·a)·b for x (B, N, in), with a and b shared or per sample. */
-export function lowRankProduct(x: Tensor, { a, b, scale }: NonNullable<ReturnType<Weights["lowRank"]>>): Tensor {
+export function lowRankProduct(x: Tensor, { a, b, scale }: LowRank): Tensor {
   if (a.shape.length === 3) return matmul(matmul(x, a), b, { alpha: scale });
   const rows = reshape(x, [-1, x.shape.at(-1)!]);
   return reshape(matmul(matmul(rows, a), b, { alpha: scale }), [...x.shape.slice(0, -1), b.shape.at(-1)!]);
@@ -48,13 +48,19 @@ export interface ConvLayerOptions {
   readonly init?: Init;
 }
 
-/** x (B, C, H, W) → (B, out, H', W'); 3×3 with padding 1 unless said. */
+/** x (B, C, H, W) → (B, out, H', W'); 3×3 with padding 1 unless said; low-rank changes as in linearLayer. */
 export function conv2dLayer(w: Weights, x: Tensor, out: number, options: ConvLayerOptions = {}): Tensor {
   const { kernel = 3, stride = 1, padding = kernel >> 1, bias = true, init } = options;
   const c = x.shape[1]!;
   const fan = c * kernel * kernel;
   const weight = w.get("weight", [out, c, kernel, kernel], init ?? fanIn(fan));
-  return conv2d(x, weight, bias ? w.get("bias", [out], init ? zeros : fanIn(fan)) : undefined, { stride, padding });
+  const y = conv2d(x, weight, bias ? w.get("bias", [out], init ? zeros : fanIn(fan)) : undefined, { stride, padding });
+  return w
+    .lowRank("weight")
+    .reduce(
+      (sum, { a, b, scale }) => add(sum, conv2d(scaled(conv2d(x, a, undefined, { stride, padding }), scale), b)),
+      y,
+    );
 }
 
 export interface NormLayerOptions {

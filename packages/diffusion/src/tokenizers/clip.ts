@@ -56,10 +56,15 @@ export class CLIPTokenizer {
   readonly #ranks: MergeRanks;
   readonly #special: ReadonlyMap<string, SpecialToken>;
   readonly #added: Map<string, number> = new Map();
+  /** placeholders of several tokens, with all their ids */
+  readonly #several: Map<string, readonly number[]> = new Map();
+  readonly #data: CLIPTokenizerData;
   readonly #words: Map<string, readonly number[]> = new Map();
 
   /** @throws TokenizerError if a special token is not in the vocabulary */
-  constructor({ vocab, merges, bos, eos, unk, pad, modelMaxLength }: CLIPTokenizerData) {
+  constructor(data: CLIPTokenizerData) {
+    this.#data = data;
+    const { vocab, merges, bos, eos, unk, pad, modelMaxLength } = data;
     this.#vocab = new Map(Object.entries(vocab));
     for (const [token, id] of this.#vocab) this.#tokens[id] = token;
     this.vocabSize = this.#tokens.length;
@@ -81,18 +86,34 @@ export class CLIPTokenizer {
   }
 
   /**
-   * Makes a placeholder such as "<S*>" one token. It is found wherever it stands, with its case, before anything else.
-   * @returns its id: the first free one beyond the vocabulary
+   * Makes a placeholder such as "<S*>" one token, or `count` tokens in a row that are called <S*>, <S*>_1, <S*>_2… It
+   * is found wherever it stands, with its case, before anything else.
+   * @returns its (first) id: the first free one beyond the vocabulary
    * @throws TokenizerError if it is a token already, or has white space
    */
-  addToken(token: string): number {
+  addToken(token: string, count: number = 1): number {
     if (token === "" || /\s/u.test(token))
       throw new TokenizerError(`"${token}": needed a placeholder without white space, such as "<S*>".`);
-    if (this.#added.has(token) || this.#vocab.has(token) || this.#vocab.has(token + END_OF_WORD))
-      throw new TokenizerError(`"${token}": this is a token already. Choose another placeholder, such as "<S*>".`);
+    const names = Array.from({ length: count }, (_, i) => (i === 0 ? token : `${token}_${i}`));
+    for (const name of names)
+      if (this.#added.has(name) || this.#vocab.has(name) || this.#vocab.has(name + END_OF_WORD))
+        throw new TokenizerError(`"${name}": this is a token already. Choose another placeholder, such as "<S*>".`);
     const id = this.vocabSize + this.#added.size;
-    this.#added.set(token, id);
+    for (const [i, name] of names.entries()) this.#added.set(name, id + i);
+    if (count > 1)
+      this.#several.set(
+        token,
+        Array.from(names, (_, i) => id + i),
+      );
     return id;
+  }
+
+  /** A tokenizer that knows the same tokens, to which others may be added. */
+  copy(): CLIPTokenizer {
+    const other = new CLIPTokenizer(this.#data);
+    for (const [token, id] of this.#added) other.#added.set(token, id);
+    for (const [token, ids] of this.#several) other.#several.set(token, ids);
+    return other;
   }
 
   /** The ids of a text alone: no start, end or padding. */
@@ -103,7 +124,7 @@ export class CLIPTokenizer {
     const loose = new Map(special.filter((t) => t.normalized).map((t) => [normalize(t.content), this.id(t.content)]));
     return split(text, [...placeholders, ...exact]).flatMap(({ text: outer, found }) =>
       found
-        ? [this.id(outer)]
+        ? (this.#several.get(outer) ?? [this.id(outer)])
         : split(normalize(outer), [...loose.keys()]).flatMap((part) =>
             part.found ? [loose.get(part.text)!] : cut(part.text).flatMap((word) => this.#wordIds(word)),
           ),

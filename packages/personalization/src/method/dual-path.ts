@@ -67,8 +67,9 @@ function selfAttention(
   };
   const changed = (): Tensor[] =>
     names.map((n, i) => {
-      const change = soft.at("attn1").at(n).lowRank("weight");
-      return change ? add(base[i]!, lowRankProduct(x, change)) : base[i]!;
+      const shared = w.at("attn1").at(n).lowRank("weight"); // those of a LoRA on the base model: in `base` already
+      const own = soft.at("attn1").at(n).lowRank("weight");
+      return own.filter((c) => !shared.includes(c)).reduce((y, c) => add(y, lowRankProduct(x, c)), base[i]!);
     });
   return [alpha < 1 ? core(base) : undefined, alpha > 0 ? core(changed()) : undefined];
 }

@@ -50,7 +50,7 @@ test.each(Object.keys(cases))("%s", async (name) => {
   expect(relativeError(latents, golden.floats(name))).toBeLessThan(BAR);
 });
 
-test.each(["text/euler-a", "image/dpm++-2m-sde"])("%s in batches of one: the same pictures", async (name) => {
+test.each(["text/euler-a", "image/two/dpm++-2m-sde"])("%s in batches of one: the same pictures", async (name) => {
   const events: [number, number][] = [];
   const { latents, images } = await run(name, {
     batchSize: 1,

@@ -2,17 +2,21 @@
 import { randomInt } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
-import { type Denoiser, generate, loadModel, plainDenoiser, type StableDiffusionModel } from "@likeness/diffusion";
+import { firstStep, generate, loadModel, plainDenoiser, SCHEDULER_NAMES } from "@likeness/diffusion";
 import { type Device, LikenessError, type Runtime, startRuntime } from "@likeness/engine";
 import { type Concept, conceptDenoiser, expectToken, readConcept } from "@likeness/personalization";
+import { adapted, EMBEDDING, LORA } from "../adapters.ts";
 import { defineCommand } from "../args/command.ts";
 import type { Bar } from "../console/progress.ts";
+import { STRENGTH, startOf } from "../images/init-image.ts";
 import { formatParameters } from "../images/parameters.ts";
 import { writePng } from "../images/write-png.ts";
 import { readLatents, writeLatents } from "../latents.ts";
 import { freeNumber } from "../output-names.ts";
 import { expectFile, expectNewFile, expectOutputFolder, findModel } from "../paths.ts";
 import { DEVICE, MODEL, SEED } from "./shared-flags.ts";
+
+const BY_DEFAULT = "by default the init image's, or the model's";
 
 export default defineCommand({
   name: "generate",
@@ -28,6 +32,8 @@ export default defineCommand({
       aliases: ["o", "output-dir"],
     },
     concept: { type: "string", hint: "FILE", description: "a concept that the prompt names", multiple: true },
+    lora: LORA,
+    embedding: EMBEDDING,
     negativePrompt: { type: "string", default: "", description: "what not to show", aliases: ["n"] },
     steps: {
       type: "integer",
@@ -48,11 +54,23 @@ export default defineCommand({
     scheduler: {
       type: "string",
       hint: "NAME",
-      description: "ddim or ddpm; by default the model's",
-      aliases: ["sampling-method"],
+      description: `${SCHEDULER_NAMES.join(", ")}; by default the model's`,
+      aliases: ["sampler", "sampling-method"],
     },
-    width: { type: "integer", min: 8, max: 4096, description: "in pixels; by default the model's", aliases: ["W"] },
-    height: { type: "integer", min: 8, max: 4096, description: "in pixels; by default the model's", aliases: ["H"] },
+    initImage: {
+      type: "string",
+      hint: "FILE",
+      description: "a picture to start from, instead of noise alone",
+      aliases: ["i", "init-img"],
+    },
+    strength: {
+      type: "number",
+      min: 0,
+      max: 1,
+      description: `how much of the init image is made anew, from 0 to 1; by default ${STRENGTH}`,
+    },
+    width: { type: "integer", min: 8, max: 4096, description: `in pixels; ${BY_DEFAULT}`, aliases: ["W"] },
+    height: { type: "integer", min: 8, max: 4096, description: `in pixels; ${BY_DEFAULT}`, aliases: ["H"] },
     numImages: {
       type: "integer",
       default: 1,
@@ -60,6 +78,18 @@ export default defineCommand({
       max: 1000,
       description: "how many",
       aliases: ["num-images-per-prompt", "b", "batch-count"],
+    },
+    batchSize: {
+      type: "integer",
+      min: 1,
+      max: 1000,
+      description: "how many at once; by default as many as have the pixels of one of 512x512",
+    },
+    clipSkip: {
+      type: "integer",
+      min: 0,
+      max: 100,
+      description: "last layers of the text encoder to leave out, as diffusers counts them (others say one more)",
     },
     seed: { ...SEED, description: `${SEED.description}; picture i has seed + i; by default a random one` },
     latents: { type: "string", hint: "FILE", description: "starting noise: .safetensors with latents (N, C, h, w)" },
@@ -72,16 +102,19 @@ export default defineCommand({
   ],
   async run(prompt, options, { signal, progress, print, json }) {
     expectOutputFolder("--out", options.out);
+    expectConsistent(options);
     if (options.saveLatents !== undefined) expectNewFile("--save-latents", options.saveLatents, ".safetensors");
     const conceptFile = oneConcept(options.concept);
-    const model = loadModel(findModel(options.model));
-    const concept = conceptFile === undefined ? undefined : readConcept(conceptFile, model);
+    const base = loadModel(findModel(options.model));
+    const concept = conceptFile === undefined ? undefined : readConcept(conceptFile, base);
+    const { model, settings: added } = adapted(base, options, progress.warn);
     if (concept) expectToken(prompt, concept.token);
-    const { steps, guidanceScale, negativePrompt, numImages, scheduler } = options;
-    const width = side(model, "--width", options.width);
-    const height = side(model, "--height", options.height);
+    const { steps, guidanceScale, negativePrompt, numImages, batchSize, scheduler, clipSkip } = options;
+    const { width, height, initImage } = await startOf(model, options);
     const seed = options.seed ?? randomInt(2 ** 32 - 1);
-    const sampler = model.scheduler(scheduler).config; // checked before the runtime starts
+    const sampler = model.scheduler(scheduler); // checked before the runtime starts, and so are the steps
+    sampler.setTimesteps(steps);
+    if (initImage) firstStep(steps, initImage.strength);
     const latentShape = [
       numImages,
       model.unet.config.in_channels,
@@ -93,8 +126,12 @@ export default defineCommand({
     const runtime = await startRuntime({ device: options.device as Device });
     let bar: Bar | undefined;
     try {
-      const made = await generate(runtime, model, denoiserFor(runtime, model, concept), {
-        ...{ prompt, negativePrompt, steps, guidanceScale, width, height, numImages, seed, scheduler, latents, signal },
+      const denoiser = concept ? conceptDenoiser(runtime, model, concept) : plainDenoiser(runtime, model, { clipSkip });
+      const made = await generate(runtime, model, denoiser, {
+        ...{ prompt, negativePrompt, steps, guidanceScale, width, height, numImages, batchSize, seed, scheduler },
+        ...{ latents, initImage, signal },
+        onCut: ({ cut, limit }) =>
+          progress.warn(`of a prompt, ${limit} tokens are read; cut off: ${JSON.stringify(cut)}`),
         onStep: (event) => {
           bar ??= progress.bar("Steps", event.steps, { start: event.step });
           bar.update(event.step);
@@ -106,12 +143,15 @@ export default defineCommand({
       for (const [i, data] of made.images.entries()) {
         const settings = {
           Steps: steps,
-          Sampler: scheduler ?? nameOf(sampler),
+          Sampler: scheduler ?? nameOf(sampler.config),
           "CFG scale": guidanceScale,
           Seed: seed + i,
           Size: `${width}x${height}`,
+          ...(initImage && { "Denoising strength": initImage.strength }),
+          ...(clipSkip !== undefined && { "Clip skip": clipSkip + 1 }), // as AUTOMATIC1111 counts
           "Model hash": model.fingerprint,
           Model: basename(resolve(model.folder)),
+          ...added,
           ...(options.concept.length > 0 && { Concept: options.concept.map((c) => basename(c)).join(" ") }),
         };
         const path = join(options.out, `${String(first + i).padStart(5, "0")}-${seed + i}.png`);
@@ -125,33 +165,40 @@ export default defineCommand({
   },
 });
 
-/** The plain model, or the model with the concept that the prompt names. */
-function denoiserFor(runtime: Runtime, model: StableDiffusionModel, concept: Concept | undefined): Denoiser {
-  return concept ? conceptDenoiser(runtime, model, concept) : plainDenoiser(runtime, model);
-}
-
 /** @throws LikenessError E_USAGE if there are several or there is no such file */
 function oneConcept(paths: readonly string[]): string | undefined {
   const [path, ...more] = paths;
   if (path === undefined) return undefined;
   if (more.length)
-    throw new LikenessError("E_USAGE", {
-      what: "--concept",
-      where: "likeness generate",
-      needed: "one concept",
-      found: String(paths.length),
-      next: "Several concepts in one picture aren't there yet.",
-    });
+    refuse("--concept", "one concept", String(paths.length), "Several concepts in one picture aren't there yet.");
   return expectFile("--concept", path);
 }
 
-/** @throws LikenessError E_USAGE if the UNet can't halve this side as often as it does */
-function side(model: StableDiffusionModel, flag: string, given: number | undefined): number {
-  const step = model.scaleFactor * 2 ** (model.unet.config.block_out_channels.length - 1);
-  const pixels = given ?? model.resolution;
-  if (pixels % step === 0) return pixels;
-  const needed = `a multiple of ${step} for ${model.name}`;
-  throw new LikenessError("E_USAGE", { what: flag, where: "likeness generate", needed, found: String(pixels) });
+/** Flags that don't go together. @throws LikenessError E_USAGE */
+function expectConsistent({ initImage, strength, latents, clipSkip, concept }: Combined): void {
+  if (initImage === undefined && strength !== undefined)
+    refuse("--strength", "--init-image beside it", "none", "Strength is how far to leave the init image.");
+  if (initImage !== undefined && latents !== undefined)
+    refuse("--latents", "noise or a picture to start from", "--init-image too", "Leave one of them out.");
+  if (clipSkip !== undefined && concept.length > 0)
+    refuse(
+      "--clip-skip",
+      "no concept beside it",
+      "--concept",
+      "A concept is taught to all layers of the text encoder.",
+    );
+}
+
+interface Combined {
+  readonly initImage?: string | undefined;
+  readonly strength?: number | undefined;
+  readonly latents?: string | undefined;
+  readonly clipSkip?: number | undefined;
+  readonly concept: readonly string[];
+}
+
+function refuse(what: string, needed: string, found: string, next?: string): never {
+  throw new LikenessError("E_USAGE", { what, where: "likeness generate", needed, found, ...(next && { next }) });
 }
 
 const nameOf = (config: object): string =>

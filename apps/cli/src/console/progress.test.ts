@@ -73,8 +73,9 @@ test("JSON: one object per line", () => {
   const { written, progress } = double({ json: true, isTTY: true });
   progress.note("hello");
   progress.bar("Steps", 2).update(1);
+  progress.warn("cut");
   progress.close();
-  expect(written.map((w) => JSON.parse(w).event)).toEqual(["note", "progress"]);
+  expect(written.map((w) => JSON.parse(w).event)).toEqual(["note", "progress", "warning"]);
   for (const w of written) expect(w.indexOf("\n")).toBe(w.length - 1);
 });
 

@@ -15,6 +15,8 @@ export interface Progress {
   bar(label: string, total: number, options?: { unit?: string; start?: number }): Bar;
   /** A line that stays. */
   note(text: string): void;
+  /** The same about something that the user may not want. */
+  warn(text: string): void;
   /** Leaves the cursor on an empty line. */
   close(): void;
 }
@@ -84,6 +86,11 @@ export function createProgress({
       open?.end();
       if (json) line({ event: "note", text });
       else sink.write(`${text}\n`);
+    },
+    warn(text) {
+      open?.end();
+      if (json) line({ event: "warning", text });
+      else sink.write(`warning: ${text}\n`);
     },
     close: () => open?.end(),
   };

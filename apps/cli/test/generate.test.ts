@@ -1,0 +1,129 @@
+/** `likeness generate` from outside, on toy models: the same latents as diffusers' pipelines, and what it refuses. */
+import { spawn } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { fileURLToPath } from "node:url";
+import { readFloats, readSafetensorsHeader, writeSafetensors } from "@likeness/engine";
+import { FIXTURES, readGolden, relativeError } from "@likeness/engine/testing";
+import sharp from "sharp";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { sizeFrom } from "../src/images/init-image.ts";
+import { readTexts } from "../src/images/png-text.ts";
+
+const bin = fileURLToPath(new URL("../bin/likeness.js", import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), "likeness-generate-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+const golden = readGolden("pipelines");
+const { prompt, negative } = JSON.parse(golden.metadata.defaults!) as { prompt: string; negative: string };
+
+async function likeness(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
+  const child = spawn(process.execPath, [bin, ...args], { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
+  const ended = new Promise<number | null>((r) => child.once("close", r));
+  const [out, err] = await Promise.all([text(child.stdout), text(child.stderr)]);
+  return { code: await ended, out, err };
+}
+
+const generate = (text: string, ...more: string[]): string[] => [
+  ...["generate", text, "--model", join(FIXTURES, "models", "sd1"), "--negative-prompt", negative],
+  ...["--steps", "5", "--seed", golden.metadata.seed!, "--out", "out", ...more],
+];
+
+let before: string[];
+beforeAll(async () => {
+  const pixels = Uint8Array.from(golden.ints("picture"));
+  const picture = sharp(pixels, { raw: { width: 24, height: 16, channels: 3 } });
+  writeFileSync(join(folder, "init.png"), await picture.png().toBuffer());
+  writeFileSync(join(folder, "text.png"), "not a picture\n");
+  const noise = { dtype: "F32", shape: [1, 4, 8, 8], data: new Float32Array(256) } as const;
+  writeSafetensors(join(folder, "noise.safetensors"), { latents: noise });
+  before = readdirSync(folder).sort();
+});
+
+test.each<[string, string, string[], string]>([
+  ["image/two/dpm++-2m-sde", "24x16", ["--init-image", "init.png", "--strength", "0.7"], "DPM++ 2M SDE"],
+  ["text/euler-a", "16x16", [], "Euler a"],
+])("from the command line to diffusers' latents: %s", async (name, size, more, scheduler) => {
+  const flags = ["--scheduler", scheduler, "--num-images", "2", "--save-latents", "last.safetensors", ...more];
+  const made = await likeness(...generate(prompt, ...flags));
+  expect(made).toMatchObject({ code: 0 });
+  const latents = readFloats(readSafetensorsHeader(join(folder, "last.safetensors")), "latents");
+  expect(relativeError(latents, golden.floats(name))).toBeLessThan(1e-4);
+  const [first = "", second] = made.out.trim().split("\n");
+  expect([first, second]).toEqual([join("out", "00001-5.png"), join("out", "00002-6.png")]);
+  const { parameters } = readTexts(readFileSync(join(folder, first))) as { parameters: string };
+  expect(parameters).toContain(`Sampler: ${scheduler}, CFG scale: 7.5, Seed: 5, Size: ${size}`);
+  expect(parameters.includes("Denoising strength: 0.7")).toBe(more.length > 0);
+  for (const made of ["out", "last.safetensors"]) rmSync(join(folder, made), { recursive: true });
+});
+
+test("a prompt beyond the limit: one warning with what is cut off, as a line and as JSON", async () => {
+  const { prompt: long } = (JSON.parse(golden.metadata.cases!) as { long: { prompt: string } }).long;
+  const plain = await likeness(...generate(long, "--clip-skip", "1"));
+  expect(plain.code).toBe(0);
+  const cut = JSON.stringify(golden.metadata.cut);
+  const warnings = plain.err.split("\n").filter((line) => line.startsWith("warning: "));
+  expect(warnings).toEqual([`warning: of a prompt, 16 tokens are read; cut off: ${cut}`]);
+  const { parameters } = readTexts(readFileSync(join(folder, plain.out.trim()))) as { parameters: string };
+  expect(parameters).toContain("Clip skip: 2,"); // one more than diffusers counts
+  const json = await likeness(...generate(long, "--json"));
+  const events = json.err.trim().split("\n");
+  expect(events.map((line) => JSON.parse(line) as object)).toContainEqual({
+    ...{ event: "warning", text: `of a prompt, 16 tokens are read; cut off: ${cut}` },
+  });
+  rmSync(join(folder, "out"), { recursive: true });
+});
+
+test.each<[string, string[], string]>([
+  ["an unknown scheduler", ["--scheduler", "heun"], "scheduler: needed one of ddpm, ddim, pndm, lms,"],
+  ["more steps than LCM knows", ["--scheduler", "lcm", "--steps", "51"], "steps: needed a whole number in [1, 50]"],
+  ["a side between two latents", ["--width", "17"], "--width (likeness generate): needed a multiple of 2 for sd1"],
+  [
+    "strength without a picture",
+    ["--strength", "0.5"],
+    "--strength (likeness generate): needed --init-image beside it",
+  ],
+  ["a picture that is none", ["--init-image", "text.png"], "picture (text.png): needed a PNG, JPEG or WebP picture"],
+  [
+    "no picture there",
+    ["--init-image", "no.png"],
+    "picture (no.png): needed a PNG, JPEG or WebP picture, found no such",
+  ],
+  [
+    "a strength that leaves no step",
+    ["--init-image", "init.png", "--strength", "0.1"],
+    "strength: needed at least 1/5, so that one of 5 steps is made, found 0.1.",
+  ],
+  ["a strength of 2", ["--init-image", "init.png", "--strength", "2"], "--strength (likeness generate): needed"],
+  [
+    "noise beside a picture",
+    ["--init-image", "init.png", "--latents", "noise.safetensors"],
+    "--latents (likeness generate): needed noise or a picture to start from",
+  ],
+  ["a clip skip beyond the encoder", ["--clip-skip", "3"], "clip skip: needed a whole number from 0 to 2"],
+  ["a clip skip beside a concept", ["--clip-skip", "1", "--concept", "noise.safetensors"], "--clip-skip (likeness"],
+])("%s: one line, exit code 2, no file", async (_name, args, line) => {
+  const { code, out, err } = await likeness(...generate(prompt, ...args));
+  expect(err.slice(0, line.length + 10)).toBe(`likeness: ${line}`);
+  expect(err.trim().split("\n")).toHaveLength(1);
+  expect({ code, out }).toEqual({ code: 2, out: "" });
+  expect(readdirSync(folder).sort()).toEqual(before);
+});
+
+test("help lists the schedulers", async () => {
+  const { out } = await likeness("generate", "--help");
+  expect(out).toMatch(/--scheduler NAME +ddpm, ddim, pndm, lms, lms-karras, euler, .*, unipc, lcm; by default/);
+});
+
+test.each([
+  ["its own size", { width: 24, height: 16 }, {}, { width: 24, height: 16 }],
+  ["rounded down", { width: 101, height: 77 }, {}, { width: 96, height: 72 }],
+  ["at most twice the model's", { width: 4000, height: 3000 }, {}, { width: 128, height: 96 }],
+  ["the other side in proportion", { width: 300, height: 100 }, { width: 96 }, { width: 96, height: 32 }],
+  ["the other side, from the height", { width: 300, height: 100 }, { height: 40 }, { width: 120, height: 40 }],
+  ["never less than a latent", { width: 400, height: 16 }, { width: 16 }, { width: 16, height: 8 }],
+  ["both sides as asked", { width: 300, height: 100 }, { width: 64, height: 64 }, { width: 64, height: 64 }],
+])("the size that follows from an init image: %s", (_name, init, asked, size) => {
+  expect(sizeFrom(init, asked, 64, 8)).toEqual(size);
+});

@@ -30,6 +30,13 @@ test("draws follow each other as in torch: short and long, with the spare value 
   for (const [i, n] of [5, 16, 3, 100, 1, 4].entries()) expect(random.normal(n)).toEqual(floats(`sequence/${i}`));
 });
 
+test.each(["few", "odd", "whole", "rest", "mixed"])("latents and the noise of steps from one generator: %s", (name) => {
+  const random = torchRandn(11);
+  const keys = [...golden.tensors.keys()].filter((key) => key.startsWith(`steps/${name}/`)).sort();
+  expect(keys.length).toBeGreaterThan(2);
+  for (const key of keys) expect(random.normal(floats(key).length), key).toEqual(floats(key));
+});
+
 test("torch.rand, torch.randint and torch.randn from one generator", () => {
   const random = torchRandn(3);
   expect(random.uniform(10)).toEqual(floats("mixed/uniform"));

@@ -18,6 +18,7 @@ const generation = Object.fromEntries(
 /** Keys that transformers writes into every config; those that would change a result must have their plain value. */
 const generic = {
   ...generation,
+  _class_name: z.string().optional(),
   _name_or_path: z.string().optional(),
   _commit_hash: z.string().nullable().optional(),
   architectures: z.array(z.string()).nullable().optional(),

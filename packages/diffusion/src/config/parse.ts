@@ -22,6 +22,7 @@ export const provenance = {
   _class_name: z.string().optional(),
   _diffusers_version: z.string().optional(),
   _name_or_path: z.string().optional(),
+  _use_default_values: z.array(z.string()).optional(),
 };
 
 /** @throws ConfigError that names file, key, value and what is supported */

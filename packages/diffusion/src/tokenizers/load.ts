@@ -35,6 +35,7 @@ const tokenizerConfig = specialTokens.extend({
 const vocabulary = z.record(z.string(), z.int().nonnegative());
 
 const tokenizerJson = z.object({
+  added_tokens: z.array(z.object({ content: z.string(), normalized: z.boolean() })).default([]),
   model: z.object({
     vocab: vocabulary,
     merges: z.array(z.union([z.string(), z.tuple([z.string(), z.string()]).transform((pair) => pair.join(" "))])),
@@ -50,10 +51,15 @@ export function loadCLIPTokenizer(folder: string): CLIPTokenizer {
   const config = read(folder, "tokenizer_config.json", tokenizerConfig) ?? tokenizerConfig.parse({});
   // older files keep the special tokens apart; they count, unless the config lists all added tokens itself
   const map = config.added_tokens_decoder ? undefined : read(folder, "special_tokens_map.json", specialTokens);
-  const special = (key: keyof z.infer<typeof specialTokens>, usual: string): SpecialToken =>
-    map?.[key] ?? config[key] ?? { content: usual, normalized: false };
+  const whole = read(folder, "tokenizer.json", tokenizerJson);
+  // where there is a tokenizer.json, it says how a token is looked for, whatever the others say: as transformers 5 has it
+  const manner = new Map(whole?.added_tokens.map((added) => [added.content, added.normalized]));
+  const special = (key: keyof z.infer<typeof specialTokens>, usual: string): SpecialToken => {
+    const { content, normalized } = map?.[key] ?? config[key] ?? { content: usual, normalized: false };
+    return { content, normalized: manner.get(content) ?? normalized };
+  };
   return new CLIPTokenizer({
-    ...vocabularyAndMerges(folder),
+    ...vocabularyAndMerges(folder, whole),
     bos: special("bos_token", "<|startoftext|>"),
     eos: special("eos_token", "<|endoftext|>"),
     unk: special("unk_token", "<|endoftext|>"),
@@ -63,11 +69,13 @@ export function loadCLIPTokenizer(folder: string): CLIPTokenizer {
   });
 }
 
-function vocabularyAndMerges(folder: string): { vocab: Record<string, number>; merges: string[] } {
+function vocabularyAndMerges(
+  folder: string,
+  whole: z.infer<typeof tokenizerJson> | undefined,
+): { vocab: Record<string, number>; merges: string[] } {
   const vocab = read(folder, "vocab.json", vocabulary);
   const merges = join(folder, "merges.txt");
   if (vocab && existsSync(merges)) return { vocab, merges: parseMerges(readFileSync(merges, "utf8")) };
-  const whole = read(folder, "tokenizer.json", tokenizerJson);
   if (whole) return whole.model;
   throw new TokenizerError(
     `${folder}: needed vocab.json and merges.txt (or tokenizer.json), found neither. Is this the tokenizer/ folder of a model?`,

@@ -3,7 +3,7 @@ import { div, input, type Program, type Runtime } from "@likeness/engine";
 import type { StableDiffusionModel } from "../loading.ts";
 import { decode } from "../models/autoencoder-kl.ts";
 import { toPixels } from "../training/data.ts";
-import { denoise, guided } from "./denoise.ts";
+import { type DenoiseOptions, denoise, guided } from "./denoise.ts";
 import type { Denoiser } from "./denoiser.ts";
 import { drawsOf } from "./draws.ts";
 import { encodeImage, firstStep, type InitImage, noisyLatents } from "./image-to-image.ts";
@@ -54,51 +54,67 @@ export async function generate(
   denoiser: Denoiser,
   options: GenerateOptions,
 ): Promise<GeneratedImages> {
-  const { prompt, negativePrompt = "", guidanceScale, width, height, numImages, initImage, signal } = options;
+  const { prompt, negativePrompt = "", guidanceScale, width, height, numImages, initImage, seed, signal } = options;
   const plan = model.scheduler(options.scheduler).setTimesteps(options.steps);
   const first = initImage && firstStep(options.steps, initImage.strength);
-  const { scaleFactor, unet, vae } = model;
-  const shape = [unet.config.in_channels, height / scaleFactor, width / scaleFactor];
+  const shape = [model.unet.config.in_channels, height / model.scaleFactor, width / model.scaleFactor];
   const size = shape.reduce((a, b) => a * b, 1);
   const prompts = guidanceScale > 1 ? [negativePrompt, prompt] : [prompt];
-  const most = options.batchSize ?? Math.max(1, Math.floor(PIXELS_AT_ONCE / (width * height)));
-  const steps = plan.timesteps.length - (first ?? 0);
+  const most = Math.min(numImages, options.batchSize ?? Math.max(1, Math.floor(PIXELS_AT_ONCE / (width * height))));
+  const perBatch = plan.timesteps.length - (first ?? 0);
+  const steps = Math.ceil(numImages / most) * perBatch;
 
   const posterior = initImage && (await encodeImage(runtime, model, initImage, [width, height], signal));
-  let program = await compileUNet(runtime, denoiser, prompts.length * Math.min(most, numImages), shape);
+  let unet = await compileUNet(runtime, denoiser, prompts.length * most, shape);
   const condition = await denoiser.condition(prompts);
-  for (const text of prompts) {
-    const { overflow: cut, inputIds } = model.tokenizer.encode(text);
-    if (cut !== undefined) options.onCut?.({ prompt: text, cut, limit: inputIds.length });
-  }
+  tellCut(model, prompts, options);
   const latents = new Float32Array(numImages * size);
-  for (let from = 0; from < numImages; from += most) {
+  for (let from = 0, done = 0; from < numImages; from += most, done += perBatch) {
     const n = Math.min(most, numImages - from);
-    if (n < most && from > 0) {
-      await program.release();
-      program = await compileUNet(runtime, denoiser, prompts.length * n, shape);
+    if (n < most) {
+      await unet.release();
+      unet = await compileUNet(runtime, denoiser, prompts.length * n, shape);
     }
-    const draw = drawsOf(Array.from({ length: n }, (_, i) => options.seed + from + i));
+    const draw = drawsOf(Array.from({ length: n }, (_, i) => seed + from + i));
+    const given = options.latents?.slice(from * size, (from + n) * size);
     const start = posterior
-      ? noisyLatents(posterior, vae.config.scaling_factor, plan, first!, n, draw)
-      : (options.latents?.slice(from * size, (from + n) * size) ?? draw(n * size));
-    const feeds = Object.fromEntries(Object.entries(condition).map(([k, v]) => [k, repeat(v, prompts.length, n)]));
+      ? noisyLatents(posterior, model.vae.config.scaling_factor, plan, first!, n, draw)
+      : (given ?? draw(n * size));
     const batch = await denoise({
       ...{ plan, latents: start, first, noise: draw, signal },
-      onStep: ({ step }) =>
-        options.onStep?.({ step: (from / most) * steps + step, steps: Math.ceil(numImages / most) * steps }),
-      predict: async (z, t) => {
-        const sample = repeat(z, 1, prompts.length);
-        const timestep = new Float32Array(prompts.length * n).fill(t);
-        const y = (await program.run({ sample, timestep, ...feeds }, { signal })).output as Float32Array;
-        return prompts.length > 1 ? guided(y.subarray(0, z.length), y.subarray(z.length), guidanceScale) : y;
-      },
+      onStep: ({ step }) => options.onStep?.({ step: done + step, steps }),
+      predict: guidedUNet(unet, condition, prompts.length, n, options),
     });
     latents.set(batch, from * size);
   }
-  await program.release();
+  await unet.release();
   const latentShape = [numImages, ...shape];
   return { images: await decodeAll(runtime, model, latents, latentShape, signal), latents, latentShape };
+}
+
+/** The prediction for n pictures: of one prompt, or guided from the first prompt to the second. */
+function guidedUNet(
+  unet: Program,
+  condition: Awaited<ReturnType<Denoiser["condition"]>>,
+  prompts: number,
+  n: number,
+  { guidanceScale, signal }: GenerateOptions,
+): DenoiseOptions["predict"] {
+  const feeds = Object.fromEntries(Object.entries(condition).map(([name, feed]) => [name, repeat(feed, prompts, n)]));
+  return async (z, t) => {
+    const timestep = new Float32Array(prompts * n).fill(t);
+    const y = (await unet.run({ sample: repeat(z, 1, prompts), timestep, ...feeds }, { signal }))
+      .output as Float32Array;
+    return prompts > 1 ? guided(y.subarray(0, z.length), y.subarray(z.length), guidanceScale) : y;
+  };
+}
+
+/** Tells what each prompt has beyond the text encoder's limit. */
+function tellCut({ tokenizer }: StableDiffusionModel, prompts: readonly string[], { onCut }: GenerateOptions): void {
+  for (const prompt of prompts) {
+    const { overflow: cut, inputIds } = tokenizer.encode(prompt);
+    if (cut !== undefined) onCut?.({ prompt, cut, limit: inputIds.length });
+  }
 }
 
 function compileUNet(runtime: Runtime, denoiser: Denoiser, batch: number, shape: readonly number[]): Promise<Program> {

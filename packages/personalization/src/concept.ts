@@ -1,6 +1,14 @@
 /** The concept file: everything that a taught subject is, in one .safetensors (method.md 4.5). */
 
-import { attentionMatrices, type StableDiffusionModel } from "@likeness/diffusion";
+import {
+  type AttentionMatrix,
+  attentionMatrices,
+  bundleKey,
+  kohyaName,
+  kohyaTensors,
+  type LoraFactors,
+  type StableDiffusionModel,
+} from "@likeness/diffusion";
 import {
   brief,
   LikenessError,
@@ -39,36 +47,35 @@ export interface Concept {
   readonly settings: Readonly<Record<string, unknown>>;
 }
 
-const bundle = (token: string): string => `bundle_emb.${token}.string_to_param.*`;
-const kohya = (path: string): string => `lora_unet_${path.replaceAll(".", "_")}`;
+/** The factors in torch's orientation: down (r, in) is Aᵀ, up (out, r) is Bᵀ. */
+export const loraFactors = (
+  { factors, rank }: Pick<Concept, "factors" | "rank">,
+  matrices: readonly AttentionMatrix[],
+): LoraFactors[] =>
+  matrices.map(({ path, dIn, dOut }, i) => ({
+    ...{ path, down: transposed(factors[i]!.a, dIn, rank), up: transposed(factors[i]!.b, rank, dOut) },
+  }));
 
 /** Writes a concept: kohya's LoRA keys, the embedding beside them, what only we need in the metadata. */
 export function writeConcept(path: string, concept: Concept, model: StableDiffusionModel): void {
-  const matrices = attentionMatrices(model.unet.config);
-  const r = concept.rank;
-  const tensors: Record<string, TensorToWrite> = {
-    [bundle(concept.token)]: { dtype: "F32", shape: [1, concept.embedding.length], data: concept.embedding },
-  };
-  matrices.forEach(({ path: module, dIn, dOut }, i) => {
-    const { a, b } = concept.factors[i]!;
-    tensors[`${kohya(module)}.lora_down.weight`] = { dtype: "F32", shape: [r, dIn], data: transposed(a, dIn, r) };
-    tensors[`${kohya(module)}.lora_up.weight`] = { dtype: "F32", shape: [dOut, r], data: transposed(b, r, dOut) };
-    tensors[`${kohya(module)}.alpha`] = { dtype: "F32", shape: [], data: Float32Array.of(concept.loraAlpha) };
-  });
-  writeSafetensors(path, tensors, {
-    format: "pt",
-    ss_network_module: "networks.lora",
-    ss_network_dim: String(r),
-    ss_network_alpha: String(concept.loraAlpha),
-    "modelspec.trigger_phrase": concept.token,
-    "date.token": concept.token,
-    "date.alpha_blend": String(concept.alphaBlend),
-    "date.hard_token": concept.hardToken,
-    "date.hard_token_id": String(concept.hardTokenId),
-    "date.base": concept.base,
-    "date.base_name": concept.baseName,
-    "date.settings": JSON.stringify(concept.settings),
-  });
+  const factors = loraFactors(concept, attentionMatrices(model.unet.config));
+  const lora = kohyaTensors(factors, concept.rank, concept.loraAlpha);
+  const embedding: TensorToWrite = { dtype: "F32", shape: [1, concept.embedding.length], data: concept.embedding };
+  writeSafetensors(
+    path,
+    { ...lora.tensors, [bundleKey(concept.token)]: embedding },
+    {
+      ...lora.metadata,
+      "modelspec.trigger_phrase": concept.token,
+      "date.token": concept.token,
+      "date.alpha_blend": String(concept.alphaBlend),
+      "date.hard_token": concept.hardToken,
+      "date.hard_token_id": String(concept.hardTokenId),
+      "date.base": concept.base,
+      "date.base_name": concept.baseName,
+      "date.settings": JSON.stringify(concept.settings),
+    },
+  );
 }
 
 /**
@@ -120,10 +127,10 @@ export function readConcept(path: string, model: StableDiffusionModel): Concept 
     if (!values.every(Number.isFinite)) fail(brief(key, 200), "finite values", "others");
     return values;
   };
-  const embedding = tensor(bundle(token), [1, model.textEncoder.config.hidden_size]);
+  const embedding = tensor(bundleKey(token), [1, model.textEncoder.config.hidden_size]);
   let loraAlpha: number | undefined;
   const factors = attentionMatrices(model.unet.config).map(({ path: module, dIn, dOut }) => {
-    const key = kohya(module);
+    const key = kohyaName("unet", module);
     const [alpha] = tensor(`${key}.alpha`, []) as unknown as [number];
     if (alpha !== (loraAlpha ??= alpha))
       fail(`"${key}.alpha"`, `${loraAlpha}, as in the other matrices`, String(alpha));

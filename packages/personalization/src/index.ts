@@ -1,5 +1,7 @@
 export * from "./concept.ts";
 export * from "./encoder-file.ts";
+export * from "./export.ts";
+export * from "./flatten.ts";
 export * from "./generate.ts";
 export * from "./method/config.ts";
 export * from "./method/dual-path.ts";

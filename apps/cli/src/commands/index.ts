@@ -19,6 +19,10 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: "fetch a base model from the Hugging Face hub",
     load: () => import("./pull.ts"),
   },
+  export: {
+    summary: "write a concept for diffusers, kohya, A1111 or cloneofsimo",
+    load: () => import("./export.ts"),
+  },
   train: {
     summary: "train a part of a base model",
     load: () => import("./train.ts"),

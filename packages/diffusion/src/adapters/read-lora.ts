@@ -154,7 +154,7 @@ function refusePlan({ path, tensors }: SafetensorsHeader, plan: LoraPlan, base: 
   const own = familyOf(base.unet.config.cross_attention_dim);
   const [misfit] = misfits;
   if (misfit || (family && family !== own && !matched.length) || FAR.has(family ?? "")) {
-    const made = family && family !== own ? `one for ${family}` : "one for another";
+    const made = family && family !== own ? `one for ${family}` : "one for another model";
     const why = misfit
       ? `: ${brief(misfit.down, 200)} ${shape(misfit.down)} and up ${shape(misfit.up)} don't fit (${misfit.module.shape.join(", ")})`
       : "";

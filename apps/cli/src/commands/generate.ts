@@ -2,7 +2,7 @@
 import { randomInt } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
-import { firstStep, generate, loadModel, plainDenoiser, SCHEDULER_NAMES } from "@likeness/diffusion";
+import { firstStep, generate, plainDenoiser, SCHEDULER_NAMES } from "@likeness/diffusion";
 import { type Device, LikenessError, type Runtime, startRuntime } from "@likeness/engine";
 import { type Concept, conceptDenoiser, expectToken, readConcept } from "@likeness/personalization";
 import { adapted, EMBEDDING, LORA } from "../adapters.ts";
@@ -12,9 +12,10 @@ import { STRENGTH, startOf } from "../images/init-image.ts";
 import { formatParameters } from "../images/parameters.ts";
 import { writePng } from "../images/write-png.ts";
 import { readLatents, writeLatents } from "../latents.ts";
+import { MODEL_FLAGS, openModel } from "../model.ts";
 import { freeNumber } from "../output-names.ts";
-import { expectFile, expectNewFile, expectOutputFolder, findModel } from "../paths.ts";
-import { DEVICE, MODEL, SEED } from "./shared-flags.ts";
+import { expectFile, expectNewFile, expectOutputFolder } from "../paths.ts";
+import { DEVICE, SEED } from "./shared-flags.ts";
 
 const BY_DEFAULT = "by default the init image's, or the model's";
 
@@ -23,7 +24,7 @@ export default defineCommand({
   summary: "Makes pictures from a prompt, of a concept if one is given.",
   positional: { name: "PROMPT", description: "what to show, in quotes", aliases: ["prompt", "p"] },
   flags: {
-    model: MODEL,
+    ...MODEL_FLAGS,
     out: {
       type: "string",
       hint: "DIR",
@@ -91,7 +92,11 @@ export default defineCommand({
       max: 100,
       description: "last layers of the text encoder to leave out, as diffusers counts them (others say one more)",
     },
-    seed: { ...SEED, description: `${SEED.description}; picture i has seed + i; by default a random one` },
+    seed: {
+      ...SEED,
+      max: Number.MAX_SAFE_INTEGER - 1000,
+      description: `${SEED.description}, and the noise that torch draws; picture i has seed + i; by default a random one`,
+    },
     latents: { type: "string", hint: "FILE", description: "starting noise: .safetensors with latents (N, C, h, w)" },
     saveLatents: { type: "string", hint: "FILE", description: "write the latents after the last step" },
     device: DEVICE,
@@ -105,7 +110,7 @@ export default defineCommand({
     expectConsistent(options);
     if (options.saveLatents !== undefined) expectNewFile("--save-latents", options.saveLatents, ".safetensors");
     const conceptFile = oneConcept(options.concept);
-    const base = loadModel(findModel(options.model));
+    const base = openModel(options);
     const concept = conceptFile === undefined ? undefined : readConcept(conceptFile, base);
     const { model, settings: added } = adapted(base, options, progress.warn);
     if (concept) expectToken(prompt, concept.token);

@@ -31,6 +31,13 @@ const shared = {
 /** Solvers that work on σ divide the times another way unless the file says how. */
 const linspaced = { ...shared, timestep_spacing: z.enum(SPACINGS).default("linspace") };
 
+/** PNDM and LMS would divide by a signal of zero; diffusers reads past the key, and samples on another schedule. */
+const someSignal = {
+  rescale_betas_zero_snr: z
+    .literal(false, { error: "it needs some signal at the last time, as ddim, euler, dpm++-2m and unipc don't" })
+    .default(false),
+};
+
 const clipping = { clip_sample: z.boolean().default(true), clip_sample_range: z.number().positive().default(1) };
 
 const unthresholded = {
@@ -77,12 +84,12 @@ const SCHEMAS = {
     prediction_type: z.enum(["epsilon", "v_prediction"]).default("epsilon"),
     set_alpha_to_one: z.boolean().default(false),
     skip_prk_steps: z.boolean().default(false),
-    rescale_betas_zero_snr: z.literal(false).default(false),
+    ...someSignal,
   }),
   LMSDiscreteScheduler: z.strictObject({
     ...linspaced,
     ...spacedSigmas,
-    rescale_betas_zero_snr: z.literal(false).default(false),
+    ...someSignal,
   }),
   EulerDiscreteScheduler: z.strictObject({
     ...linspaced,

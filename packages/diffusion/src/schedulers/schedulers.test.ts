@@ -115,6 +115,12 @@ test.each<[string, unknown, string | undefined, string]>([
   ["learned variance", { variance_type: "learned" }, "ddpm", 's.json: "variance_type": "learned" is not supported'],
   ["another class", { _class_name: "HeunDiscreteScheduler" }, undefined, 'LCMScheduler, found "HeunDisc'],
   ["an unknown name", scaled, "heun", "scheduler: needed one of ddpm, ddim, pndm,"],
+  [
+    "a schedule that a solver can't take",
+    { rescale_betas_zero_snr: true },
+    "lms",
+    's.json: "rescale_betas_zero_snr": true is not supported by LMSDiscreteScheduler: it needs some signal at the last',
+  ],
   ["a prediction that a solver lacks", { prediction_type: "sample" }, "pndm", '"prediction_type": "sample" is not'],
 ])("%s is an error that names it", (_, json, name, message) => {
   expect(() => createScheduler(json, name, "s.json")).toThrow(message);

@@ -49,6 +49,14 @@ test("the same seed gives the same bytes, and the settings are in the picture", 
   }
 });
 
+test("a concept from an init image, at a size that the UNet can't halve", async () => {
+  const flags = ["--init-image", "photo.png", "--width", "18", "--height", "14", "--scheduler", "euler-a"];
+  const made = await likeness(...generate("a <S*> in the snow", "sd1", "odd"), ...flags);
+  expect(made).toMatchObject({ code: 0 });
+  const { width, height } = await sharp(join(folder, made.out.split("\n")[0]!)).metadata();
+  expect([width, height]).toEqual([18, 14]);
+});
+
 test.each<[string, string[], RegExp]>([
   [
     "a concept for another base",

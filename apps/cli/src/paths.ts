@@ -1,7 +1,7 @@
 /** Checks of named files and folders, before any work is done. */
-import { accessSync, constants, existsSync, readFileSync, type Stats, statSync } from "node:fs";
-import { homedir } from "node:os";
-import { dirname, join, resolve } from "node:path";
+import { accessSync, constants, existsSync, type Stats, statSync } from "node:fs";
+import { dirname, resolve } from "node:path";
+import { findSnapshot, hubCache, hubOffline, parseRepoName } from "@likeness/diffusion/hub/cache";
 import { LikenessError } from "@likeness/engine/errors";
 
 const refuse = (what: string, where: string, needed: string, found: string, next?: string): never => {
@@ -51,26 +51,32 @@ function expectWritable(what: string, folder: string): void {
   }
 }
 
+/** A folder that is there. @throws LikenessError E_PATH */
+export function expectFolder(what: string, path: string): string {
+  const info = look(path);
+  if (!info) return refuse(what, path, "a folder", "no such folder", "Check the path.");
+  if (!info.isDirectory()) refuse(what, path, "a folder", "a file");
+  return path;
+}
+
 /**
- * The folder of a model in diffusers' layout, by path, or by Hugging Face id if Python's cache holds it.
+ * Where a model is: a diffusers folder or a .safetensors checkpoint by path, or a folder by the model's name on the
+ * Hugging Face hub, if Python's cache holds it.
  * @throws LikenessError E_MODEL
  */
 export function findModel(model: string): string {
-  const needed = "a diffusers folder, or the id of a model in the Hugging Face cache";
   const info = look(model);
-  if (info?.isDirectory()) return model;
-  if (!info && /^[\w-][\w.-]*\/[\w-][\w.-]*$/.test(model)) {
-    const folder = join(hubCache(), `models--${model.replace("/", "--")}`);
-    const main = join(folder, "refs", "main");
-    const snapshot = existsSync(main) && join(folder, "snapshots", readFileSync(main, "utf8").trim());
-    if (snapshot && existsSync(snapshot)) return snapshot;
-  }
-  const found = info ? "a file" : "neither";
-  throw new LikenessError("E_MODEL", { what: "model", where: model, needed, found, next: "Check --model." });
-}
-
-/** Where huggingface_hub keeps models, by its own environment variables. */
-export function hubCache(env: Readonly<Record<string, string | undefined>> = process.env): string {
-  const cache = env.XDG_CACHE_HOME || join(homedir(), ".cache");
-  return env.HF_HUB_CACHE || join(env.HF_HOME || join(cache, "huggingface"), "hub");
+  const refuseModel = (found: string, next: string): never => {
+    const needed =
+      "a diffusers folder, a .safetensors checkpoint, or the ORG/NAME of a model in the Hugging Face cache";
+    throw new LikenessError("E_MODEL", { what: "model", where: model, needed, found, next });
+  };
+  if (info?.isDirectory() || (info && /\.(safetensors|ckpt|bin|pt|pth)$/.test(model))) return model; // loadModel refuses pickles
+  if (info) return refuseModel("a file of another kind", "Check --model.");
+  const name = parseRepoName(model);
+  if (!name) return refuseModel("no such file or folder", "Check --model.");
+  const snapshot = findSnapshot(name);
+  if (snapshot) return snapshot;
+  const offline = hubOffline() ? ", without HF_HUB_OFFLINE" : "";
+  return refuseModel(`none in ${hubCache()}`, `Fetch it${offline}: likeness pull ${model}`);
 }

@@ -1,8 +1,8 @@
 /** `likeness doctor`: whether this machine and this installation can do the work. */
 import { availableParallelism, freemem, totalmem } from "node:os";
+import { hubCache } from "@likeness/diffusion/hub/cache";
 import { installedDevices, onnxruntimeVersion } from "@likeness/engine";
 import { defineCommand } from "../args/command.ts";
-import { hubCache } from "../paths.ts";
 
 interface Check {
   readonly name: string;

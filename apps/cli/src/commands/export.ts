@@ -1,6 +1,5 @@
 /** `likeness export`: a concept in the files of other runtimes. */
 import { basename } from "node:path";
-import { loadModel } from "@likeness/diffusion";
 import { type Device, startRuntime } from "@likeness/engine";
 import {
   describeFlattening,
@@ -13,7 +12,8 @@ import {
 } from "@likeness/personalization";
 import { defineCommand } from "../args/command.ts";
 import type { Bar } from "../console/progress.ts";
-import { expectFile, expectOutputFolder, findModel } from "../paths.ts";
+import { MODEL_FLAGS, openModel } from "../model.ts";
+import { expectFile, expectOutputFolder } from "../paths.ts";
 import { DEVICE, MODEL } from "./shared-flags.ts";
 
 export default defineCommand({
@@ -29,6 +29,7 @@ export default defineCommand({
       required: true,
       aliases: ["f"],
     },
+    ...MODEL_FLAGS,
     model: { ...MODEL, description: `${MODEL.description}; the one that the concept was made for` },
     out: {
       type: "string",
@@ -50,7 +51,7 @@ export default defineCommand({
   async run(path, options, { signal, progress, print, json }) {
     expectOutputFolder("--out", options.out);
     expectFile("CONCEPT", path);
-    const model = loadModel(findModel(options.model));
+    const model = openModel(options);
     const concept = readConcept(path, model);
     // a word in prompts too: nothing that A1111 or ComfyUI take for their own syntax
     const name = basename(path)

@@ -1,7 +1,7 @@
 /** `likeness generate`: a prompt in, PNG files out. */
 import { randomInt } from "node:crypto";
 import { mkdirSync } from "node:fs";
-import { basename, join, resolve } from "node:path";
+import { basename, join } from "node:path";
 import { firstStep, generate, plainDenoiser, SCHEDULER_NAMES } from "@likeness/diffusion";
 import { type Device, LikenessError, type Runtime, startRuntime } from "@likeness/engine";
 import { type Concept, conceptDenoiser, expectToken, readConcept } from "@likeness/personalization";
@@ -155,7 +155,7 @@ export default defineCommand({
           ...(initImage && { "Denoising strength": initImage.strength }),
           ...(clipSkip !== undefined && { "Clip skip": clipSkip + 1 }), // as AUTOMATIC1111 counts
           "Model hash": model.fingerprint,
-          Model: basename(resolve(model.folder)),
+          Model: model.name,
           ...added,
           ...(options.concept.length > 0 && { Concept: options.concept.map((c) => basename(c)).join(" ") }),
         };

@@ -1,19 +1,19 @@
 /** `likeness personalize`: one photo in, a concept file out. */
-import { loadModel } from "@likeness/diffusion";
 import { type Device, LikenessError, startRuntime } from "@likeness/engine";
 import { findEncoder, openEncoder, personalize, writeConcept } from "@likeness/personalization";
 import { defineCommand } from "../args/command.ts";
 import type { Bar } from "../console/progress.ts";
 import { readImage, squareCrop } from "../images/read-image.ts";
-import { expectNewFile, findModel } from "../paths.ts";
-import { DEVICE, MODEL, SEED } from "./shared-flags.ts";
+import { MODEL_FLAGS, openModel } from "../model.ts";
+import { expectNewFile } from "../paths.ts";
+import { DEVICE, SEED } from "./shared-flags.ts";
 
 export default defineCommand({
   name: "personalize",
   summary: "Learns a concept from one photo and writes it to a file.",
   positional: { name: "PHOTO", description: "a PNG, JPEG or WebP picture", aliases: ["image", "train-image-path"] },
   flags: {
-    model: MODEL,
+    ...MODEL_FLAGS,
     out: {
       type: "string",
       hint: "FILE",
@@ -90,7 +90,7 @@ export default defineCommand({
         found: JSON.stringify(options.token),
       });
     const picture = await readImage(photo);
-    const model = loadModel(findModel(options.model));
+    const model = openModel(options);
     const encoder = options.encoder === undefined ? findEncoder(model) : openEncoder(options.encoder, model);
     const { steps, lr, token, classWord, rank, seed } = options;
     const runtime = await startRuntime({ device: options.device as Device });

@@ -2,8 +2,8 @@
 
 export const MODEL = {
   type: "string",
-  hint: "DIR|ID",
-  description: "base model: a diffusers folder, or an id in the Hugging Face cache",
+  hint: "DIR|FILE|ID",
+  description: "base model: a diffusers folder, a .safetensors checkpoint, or ORG/NAME in the Hugging Face cache",
   required: true,
   aliases: ["m", "pretrained-model-name-or-path"],
 } as const;

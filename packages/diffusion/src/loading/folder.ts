@@ -53,7 +53,7 @@ export function folderParts(folder: string, { variant, tokenizer, config }: Load
   const [unetPart, textPart] = [open(unet, found.unet), open(text, found.text)];
   return {
     folder,
-    name: repoOfSnapshot(resolve(folder)) ?? basename(folder),
+    name: repoOfSnapshot(resolve(folder)) ?? basename(resolve(folder)),
     unet: unetPart,
     vae: open(vae, found.vae),
     textEncoder: textPart,

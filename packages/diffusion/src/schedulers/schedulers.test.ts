@@ -1,8 +1,8 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { readFloats, readSafetensorsHeader, torchRandn } from "@likeness/engine";
+import { torchRandn } from "@likeness/engine";
+import { readGolden } from "@likeness/engine/testing";
 import { expect, test } from "vitest";
 import { readJson } from "../config/parse.ts";
 import { type BaseConfig, parseSchedulerConfig, type SchedulerClass } from "./config.ts";
@@ -11,10 +11,8 @@ import { addNoise, alphasCumprod, betasOf, getVelocity, rescaleZeroTerminalSnr }
 import type { StepHistory } from "./scheduler.ts";
 import { timestepsOf } from "./timesteps.ts";
 
-const fixture = (name: string) =>
-  readSafetensorsHeader(fileURLToPath(new URL(`../../../../fixtures/${name}.safetensors`, import.meta.url)));
-const golden = fixture("schedulers");
-const noiseSchedules = fixture("noise-schedules");
+const golden = readGolden("schedulers");
+const noiseSchedules = readGolden("noise-schedules");
 
 /** The largest |a − b| beyond rtol·|b|, over the whole tensors; rtol 1e-5, atol for entries near 0. */
 function expectClose(actual: Float32Array, expected: Float32Array, rtol: number = 1e-5, atol: number = 2e-6): void {
@@ -38,8 +36,8 @@ const defaults = metadata<Record<SchedulerClass, object>>("defaults");
 
 /** (a, b, …) → a times b arrays. */
 function rows(key: string): Float32Array[][] {
-  const [a, b] = golden.tensors.get(key)!.shape as [number, number];
-  const all = readFloats(golden, key);
+  const [a, b] = golden.shape(key) as [number, number];
+  const all = golden.floats(key);
   const length = all.length / (a * b);
   const at = (i: number, j: number): Float32Array => all.subarray((i * b + j) * length, (i * b + j + 1) * length);
   return Array.from({ length: a }, (_, i) => Array.from({ length: b }, (_, j) => at(i, j)));
@@ -47,9 +45,9 @@ function rows(key: string): Float32Array[][] {
 const outputs = rows("model_outputs").map(([row]) => row!);
 /** The timesteps of each case: one after the other in the file. */
 const times: Record<string, Float32Array> = {};
-const allTimes = readFloats(golden, "timesteps");
+const allTimes = golden.floats("timesteps");
 Object.keys(cases).reduce((at, name) => {
-  const end = at + golden.tensors.get(name)!.shape[1]!;
+  const end = at + golden.shape(name)[1]!;
   times[name] = allTimes.subarray(at, end);
   return end;
 }, 0);
@@ -64,7 +62,7 @@ test.each(Object.keys(cases))("%s gives diffusers' samples, step by step", (name
   const atol = Math.max(2e-6, 2 ** -24 * sigma);
   const read = (kind: string): Float32Array[] | undefined => expected[kinds.indexOf(kind)];
   const [prevSamples, originals, scaled] = [read("prev_sample")!, read("pred_original_sample"), read("scaled")];
-  let sample: Float32Array = readFloats(golden, "sample0").map((x) => x * sigma);
+  let sample: Float32Array = golden.floats("sample0").map((x) => x * sigma);
   let history: StepHistory | undefined;
   for (const i of plan.timesteps.keys()) {
     const noise = (n: number): Float32Array => torchRandn(i).normal(n);
@@ -80,7 +78,7 @@ test.each(Object.keys(cases))("%s gives diffusers' samples, step by step", (name
 const configs: Record<string, unknown> = JSON.parse(noiseSchedules.metadata.configs!);
 test.each(Object.keys(configs))("noise schedule %s: betas, ᾱ, added noise and velocity are torch's", (name) => {
   const config: BaseConfig = parseSchedulerConfig(configs[name], "DDPMScheduler");
-  const read = (key: string): Float32Array => readFloats(noiseSchedules, key);
+  const read = (key: string): Float32Array => noiseSchedules.floats(key);
   const alphas = alphasCumprod(config);
   const betas = config.rescale_betas_zero_snr ? rescaleZeroTerminalSnr(betasOf(config)) : betasOf(config);
   if (config.rescale_betas_zero_snr) {

@@ -1,6 +1,6 @@
 /** One picture in, a concept out. */
 
-import { attentionMatrices, encode, type StableDiffusionModel, tokenTable } from "@likeness/diffusion";
+import { attentionMatrices, encode, expectFinite, type StableDiffusionModel, tokenTable } from "@likeness/diffusion";
 import {
   constant,
   counterRandom,
@@ -118,7 +118,9 @@ async function encodePhoto(
   const side = model.resolution;
   const { config, weights } = model.vae;
   const { mean } = encode(weights, config, input("pixels", [1, 3, side, side]));
-  return (await once(runtime, { z: mul(mean, config.scaling_factor) }, { pixels }, signal)).z as Float32Array;
+  const { z } = await once(runtime, { z: mul(mean, config.scaling_factor) }, { pixels }, signal);
+  expectFinite(z!, "the photo's latents", model);
+  return z as Float32Array;
 }
 
 /** The encoder's single pass: at a fixed timestep, with the noise of the seed (method.md 3.2). */
@@ -169,6 +171,7 @@ async function predict(
     { z: latents, noise, pixels },
     signal,
   );
+  expectFinite(r.v!, "the encoder's embedding", model);
   return {
     embedding: r.v as Float32Array,
     factors: factors.map((_, i) => ({ a: r[`a${i}`] as Float32Array, b: r[`b${i}`] as Float32Array })),

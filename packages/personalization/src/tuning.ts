@@ -1,6 +1,13 @@
 /** Inference-time tuning: at most a dozen regularised steps from the encoder's prediction (paper, section 4.3). */
 
-import { attentionMatrices, noised, noiseLevels, type StableDiffusionModel, tokenTable } from "@likeness/diffusion";
+import {
+  attentionMatrices,
+  expectFinite,
+  noised,
+  noiseLevels,
+  type StableDiffusionModel,
+  tokenTable,
+} from "@likeness/diffusion";
 import {
   adamW,
   add,
@@ -166,6 +173,7 @@ export async function tune(
         { ...feeds(counterRandom(seed, `tuning step ${step}`), b), ...optimizer.feeds(step, options.learningRate) },
         { signal },
       );
+      expectFinite(r.loss!, "the tuning loss", model);
       options.onStep?.({ step, steps, loss: r.loss![0]!, diffusion: r.diffusion![0]! });
     }
     const values = await runtime.read(all.map(leafName));

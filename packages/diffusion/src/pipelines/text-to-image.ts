@@ -1,5 +1,6 @@
 /** Text to picture, or text and picture to picture, with a Stable Diffusion model: a few programs and a loop. */
 import { div, input, type Program, type Runtime } from "@likeness/engine";
+import { expectFinite } from "../loading/finite.ts";
 import type { StableDiffusionModel } from "../loading.ts";
 import { decode } from "../models/autoencoder-kl.ts";
 import { toPixels } from "../training/data.ts";
@@ -83,7 +84,7 @@ export async function generate(
     const batch = await denoise({
       ...{ plan, latents: start, first, noise: draw, signal },
       onStep: ({ step }) => options.onStep?.({ step: done + step, steps }),
-      predict: guidedUNet(unet, condition, prompts.length, n, options),
+      predict: checked(model, guidedUNet(unet, condition, prompts.length, n, options)),
     });
     latents.set(batch, from * size);
   }
@@ -108,6 +109,15 @@ function guidedUNet(
     return prompts > 1 ? guided(y.subarray(0, z.length), y.subarray(z.length), guidanceScale) : y;
   };
 }
+
+/** A prediction that is no number ends the run: with the name of the weight that spoils it, if there is one. */
+const checked =
+  (model: StableDiffusionModel, predict: DenoiseOptions["predict"]): DenoiseOptions["predict"] =>
+  async (z, t) => {
+    const y = await predict(z, t);
+    expectFinite(y, "the UNet's prediction", model);
+    return y;
+  };
 
 /** Tells what each prompt has beyond the text encoder's limit. */
 function tellCut({ tokenizer }: StableDiffusionModel, prompts: readonly string[], { onCut }: GenerateOptions): void {
@@ -149,6 +159,7 @@ async function decodeAll(
   const images: Uint8Array[] = [];
   for (let i = 0; i < n!; i++) {
     const { x } = await program.run({ z: latents.slice(i * size, (i + 1) * size) }, { signal });
+    expectFinite(x as Float32Array, "the decoded picture", model);
     images.push(toPixels(x as Float32Array, h! * model.scaleFactor, w! * model.scaleFactor));
   }
   await program.release();

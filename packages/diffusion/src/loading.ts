@@ -10,6 +10,9 @@ export type { Component } from "./loading/component.ts";
 export { fingerprint } from "./loading/fingerprint.ts";
 export type { LoadOptions, PredictionType, StableDiffusionModel } from "./loading/model.ts";
 
+export { type CheckpointReport, describeCheckpoint } from "./loading/single-file.ts";
+export { PICKLE, PICKLE_REASON, weightFiles, weightVariants } from "./loading/weight-files.ts";
+
 /**
  * @param path a folder in diffusers' layout, or a .safetensors checkpoint in the original layout
  * @throws LikenessError, ConfigError, SafetensorsError or TokenizerError, each naming the file
@@ -34,7 +37,10 @@ export function loadModel(path: string, options: LoadOptions = {}): StableDiffus
 }
 
 /** @throws LikenessError if the parts aren't of one text-to-image model */
-function expectFit({ unet, vae, textEncoder, tokenizer }: Omit<Parts, "schedulerConfig" | "schedulerFile">, where: string): void {
+function expectFit(
+  { unet, vae, textEncoder, tokenizer }: Omit<Parts, "schedulerConfig" | "schedulerFile">,
+  where: string,
+): void {
   const { in_channels: into, out_channels: out, cross_attention_dim: context } = unet.config;
   const { latent_channels: latent } = vae.config;
   const fail = (what: string, needed: string, found: string, next: string): never => {

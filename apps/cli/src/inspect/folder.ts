@@ -1,6 +1,7 @@
 /** What a folder in diffusers' layout holds. */
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
+import { weightFiles, weightVariants } from "@likeness/diffusion";
 import { readSafetensorsHeader } from "@likeness/engine";
 import { brief, LikenessError } from "@likeness/engine/errors";
 
@@ -9,7 +10,10 @@ export interface ComponentReport {
   readonly className: string;
   /** Numbers that say how large it is, by their key in config.json. */
   readonly config: Readonly<Record<string, unknown>>;
+  /** The weights that are taken unless a variant is named. */
   readonly files: readonly string[];
+  /** Variants that are there, "" for the plain files. */
+  readonly variants: readonly string[];
   readonly tensors: number;
   readonly values: number;
   readonly bytes: number;
@@ -46,7 +50,7 @@ function component(folder: string, name: string, className: string): ComponentRe
   const names = existsSync(folder) ? readdirSync(folder).sort() : [];
   const configName = ["config.json", "scheduler_config.json"].find((f) => names.includes(f));
   const config = configName ? readObject(join(folder, configName)) : {};
-  const files = names.filter((f) => f.endsWith(".safetensors"));
+  const { files, variants } = weightsOf(folder, names);
   const entries = files.flatMap((f) => [...readSafetensorsHeader(join(folder, f)).tensors.values()]);
   return {
     name,
@@ -54,11 +58,24 @@ function component(folder: string, name: string, className: string): ComponentRe
       className || String(config._class_name ?? (config.architectures as string[] | undefined)?.[0] ?? "unknown"),
     config: Object.fromEntries(TELLING.filter((k) => k in config).map((k) => [k, config[k]])),
     files,
+    variants,
     tensors: entries.length,
     values: entries.reduce((n, { shape }) => n + shape.reduce((a, b) => a * b, 1), 0),
     bytes: files.reduce((n, f) => n + statSync(join(folder, f)).size, 0),
     dtypes: [...new Set(entries.map((e) => e.dtype))],
   };
+}
+
+/** @throws LikenessError if a shard is missing */
+function weightsOf(folder: string, names: readonly string[]): Pick<ComponentReport, "files" | "variants"> {
+  for (const stem of ["diffusion_pytorch_model", "model"]) {
+    const variants = weightVariants(folder, stem);
+    const [first] = variants; // "" sorts first
+    if (first === undefined) continue;
+    const { paths } = weightFiles(folder, stem, first || undefined);
+    return { files: paths.map((p) => basename(p)), variants };
+  }
+  return { files: names.filter((f) => f.endsWith(".safetensors")), variants: [] };
 }
 
 const TELLING: readonly string[] = [

@@ -73,6 +73,29 @@ test.each<[string, Keys, Record<string, string>, string]>([
     "weights of UNet2DConditionModel",
   ],
   ["model-weights", { "encoder.conv_in.weight": [4], "decoder.conv_in.weight": [4] }, {}, "weights of AutoencoderKL"],
+  ["model-weights", { "visual.class_embedding": [4] }, {}, "weights of open_clip's CLIP"],
+  [
+    "model-checkpoint",
+    {
+      "model.diffusion_model.out.2.weight": [4],
+      "first_stage_model.quant_conv.bias": [8],
+      "cond_stage_model.transformer.text_model.final_layer_norm.bias": [4],
+    },
+    {},
+    "checkpoint of Stable Diffusion 1.x in one file (LDM layout): UNet, autoencoder, text encoder; predicts epsilon",
+  ],
+  [
+    "model-checkpoint",
+    { "model.diffusion_model.out.2.weight": [4], "cond_stage_model.model.ln_final.bias": [4] },
+    { "modelspec.prediction_type": "v" },
+    "checkpoint of Stable Diffusion 2.x in one file (LDM layout): UNet, text encoder; predicts v_prediction; without autoencoder (first_stage_model.*): can't be a base model",
+  ],
+  [
+    "model-checkpoint",
+    { "model.diffusion_model.out.2.weight": [4], "conditioner.embedders.0.transformer.x": [4] },
+    {},
+    "checkpoint in one file: Stable Diffusion XL, which can't be a base model here",
+  ],
   ["model-weights", { "text_model.embeddings.token_embedding.weight": [9, 4] }, {}, "weights of CLIPTextModel"],
   [
     "training-checkpoint",

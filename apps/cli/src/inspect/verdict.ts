@@ -1,5 +1,6 @@
 /** What a .safetensors file is, by its keys, shapes and metadata. Layouts: docs of diffusers, kohya-ss and cloneofsimo. */
 import type { SafetensorsHeader } from "@likeness/engine";
+import { checkpointText } from "./checkpoint.ts";
 
 export type Kind =
   | "concept"
@@ -8,6 +9,7 @@ export type Kind =
   | "cloneofsimo-lora"
   | "textual-inversion"
   | "model-weights"
+  | "model-checkpoint"
   | "pictures"
   | "training-checkpoint"
   | "latents"
@@ -75,12 +77,17 @@ const textualInversion: Rule = ({ tensors }, keys) => {
 
 /** Component → a key that only it has. */
 const PARTS: readonly (readonly [name: string, mark: RegExp])[] = [
-  ["one-file checkpoint (LDM layout; convert it to a diffusers folder)", /^model\.diffusion_model\./],
   ["UNet2DConditionModel", /^time_embedding\.linear_1\.weight$/],
   ["AutoencoderKL", /^decoder\.conv_in\.weight$/],
   ["CLIPTextModel", /(^|\.)embeddings\.token_embedding\.weight$/],
   ["CLIPVisionModel", /(^|\.)embeddings\.patch_embedding\.weight$/],
+  ["open_clip's CLIP", /^visual\.class_embedding$/],
 ];
+
+const oneFile: Rule = (header) => {
+  const text = checkpointText(header);
+  return text === undefined ? undefined : { kind: "model-checkpoint", text };
+};
 
 const model: Rule = (_header, keys) => {
   const parts = PARTS.filter(([, mark]) => keys.some((k) => mark.test(k))).map(([name]) => name);
@@ -114,6 +121,7 @@ const RULES: readonly Rule[] = [
   kohya,
   diffusers,
   textualInversion,
+  oneFile,
   model,
 ];
 

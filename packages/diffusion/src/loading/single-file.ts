@@ -26,7 +26,7 @@ import {
   ldmUNetKeys,
   ldmVaeKeys,
 } from "./ldm-keys.ts";
-import type { LoadOptions, Parts } from "./model.ts";
+import type { LoadOptions, Parts, PredictionType } from "./model.ts";
 import { PICKLE, PICKLE_REASON } from "./weight-files.ts";
 
 /**
@@ -74,25 +74,46 @@ function tokenizerFor(
   return beside ? loadCLIPTokenizer(beside) : openaiCLIPTokenizer(generation === "2.x" ? "!" : "<|endoftext|>");
 }
 
-/** All three models of a pipeline are there. */
-function expectCheckpoint(header: SafetensorsHeader, file: string): Generation {
-  const keys = [...header.tensors.keys()];
-  const has = (prefix: string): boolean => keys.some((k) => k.startsWith(prefix));
-  const family = has(LDM_UNET) || has(LDM_VAE) ? familyOf(header) : (familyOfKeys(header) ?? "another kind of file");
-  if (family) refuse(file, family, "Other files can't be a base model.");
-  const missing = [
-    has(LDM_UNET) ? "" : `no UNet (${LDM_UNET}*)`,
-    has(LDM_VAE) ? "" : `no autoencoder (${LDM_VAE}*)`,
-    has(LDM_CLIP) || has(LDM_OPEN_CLIP) ? "" : `no text encoder (${LDM_CLIP}* or ${LDM_OPEN_CLIP}*)`,
-  ].filter(Boolean);
-  if (missing.length) refuse(file, missing.join(", "), "Take the whole checkpoint, or a diffusers folder.");
-  return generationOf(header);
+/** What a file in the LDM layout holds. */
+export interface CheckpointReport {
+  readonly generation: Generation;
+  readonly predictionType: PredictionType;
+  /** Models that are there, and those that are not, with their keys. */
+  readonly parts: readonly string[];
+  readonly missing: readonly string[];
+  /** Another family, which isn't supported. */
+  readonly family: string | undefined;
 }
 
-/** Another family in the LDM layout. */
-function familyOf(header: SafetensorsHeader): string | undefined {
+/** undefined for a file of another layout. */
+export function describeCheckpoint(header: SafetensorsHeader): CheckpointReport | undefined {
+  const keys = [...header.tensors.keys()];
+  const has = (...prefixes: string[]): boolean => keys.some((k) => prefixes.some((p) => k.startsWith(p)));
+  if (!has(LDM_UNET, LDM_VAE)) return undefined;
+  const models = [
+    ["UNet", has(LDM_UNET), `${LDM_UNET}*`],
+    ["autoencoder", has(LDM_VAE), `${LDM_VAE}*`],
+    ["text encoder", has(LDM_CLIP, LDM_OPEN_CLIP), `${LDM_CLIP}* or ${LDM_OPEN_CLIP}*`],
+  ] as const;
   const family = familyOfKeys(header);
-  return family?.endsWith("alone") ? undefined : family;
+  const generation = generationOf(header);
+  return {
+    generation,
+    predictionType: predictionTypeOf(header, generation),
+    parts: models.filter(([, there]) => there).map(([name]) => name),
+    missing: models.filter(([, there]) => !there).map(([name, , where]) => `${name} (${where})`),
+    family: family?.endsWith("alone") ? undefined : family,
+  };
+}
+
+/** All three models of a pipeline are there. */
+function expectCheckpoint(header: SafetensorsHeader, file: string): Generation {
+  const report = describeCheckpoint(header);
+  const family = report ? report.family : (familyOfKeys(header) ?? "another kind of file");
+  if (!report || family) return refuse(file, family!, "Other files can't be a base model.");
+  if (report.missing.length)
+    refuse(file, report.missing.map((m) => `no ${m}`).join(", "), "Take the whole checkpoint, or a diffusers folder.");
+  return report.generation;
 }
 
 function refuse(file: string, found: string, next: string): never {

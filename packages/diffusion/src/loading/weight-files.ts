@@ -30,6 +30,9 @@ export function weightFiles(folder: string, stem: string, variant?: string): Wei
   return { paths: chosen.whole ? [chosen.whole] : shards(folder, chosen.index!), variant: chosen.variant };
 }
 
+/** The variants of a component's weights that are there, "" for the plain files, in the order of their names. */
+export const weightVariants = (folder: string, stem: string): string[] => [...candidates(folder, stem).keys()].sort();
+
 interface Candidate {
   readonly variant: string | undefined;
   whole?: string;

@@ -1,4 +1,5 @@
 export { cloneofsimoOrder, EMBED_FLAG } from "./adapters/cloneofsimo-layout.ts";
+export * from "./adapters/known-bases.ts";
 export { bundleKey, kohyaName } from "./adapters/kohya-layout.ts";
 export type { LoraFormat } from "./adapters/layout.ts";
 export * from "./adapters/lora-modules.ts";

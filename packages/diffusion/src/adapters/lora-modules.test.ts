@@ -1,31 +1,12 @@
 /** The layers of the real base models, from their configs alone. */
 import { expect, test } from "vitest";
-import { CLIPTextConfig, UNet2DConditionConfig } from "../index.ts";
 import { cloneofsimoOrder } from "./cloneofsimo-layout.ts";
+import { knownBase } from "./known-bases.ts";
 import { kohyaLayout } from "./kohya-layout.ts";
 import { type LoraBase, loraModules } from "./lora-modules.ts";
 
-const tower = { model_type: "clip_text_model" as const };
-const SD15: LoraBase = {
-  unet: { config: UNet2DConditionConfig.parse({ cross_attention_dim: 768 }) },
-  textEncoder: {
-    config: CLIPTextConfig.parse({
-      ...{ ...tower, hidden_size: 768, intermediate_size: 3072, num_hidden_layers: 12, num_attention_heads: 12 },
-    }),
-  },
-};
-const SD21: LoraBase = {
-  unet: {
-    config: UNet2DConditionConfig.parse({
-      ...{ cross_attention_dim: 1024, use_linear_projection: true, attention_head_dim: [5, 10, 20, 20] },
-    }),
-  },
-  textEncoder: {
-    config: CLIPTextConfig.parse({
-      ...{ ...tower, hidden_size: 1024, intermediate_size: 4096, num_hidden_layers: 23, num_attention_heads: 16 },
-    }),
-  },
-};
+const SD15 = knownBase(768)!;
+const SD21 = knownBase(1024)!;
 
 /** How many layers have a shape, as "out,in" or "out,in,kh,kw". */
 function census(base: LoraBase, component: string, path: RegExp): Record<string, number> {

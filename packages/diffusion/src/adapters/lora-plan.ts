@@ -40,6 +40,8 @@ export interface LoraPlan {
   readonly unknown: readonly string[];
   /** Which model the file was made for, where its keys or shapes tell. */
   readonly family: string | undefined;
+  /** The width of the text states that it was made for, where a shape tells. */
+  readonly textWidth: number | undefined;
 }
 
 /** @returns undefined if no layout knows a key of the file */
@@ -58,7 +60,7 @@ export function planLora(header: SafetensorsHeader, modules: readonly LoraModule
     else if (found.role === "embedding") rest.tokens.push({ key, token: found.token });
     else groups.set(found.name, { ...(groups.get(found.name) ?? { name: found.name }), [found.role]: key });
   }
-  return { layout, ...rest, unknown, ...sorted(header, layout, modules, [...groups.values()]), family: family(header) };
+  return { layout, ...rest, unknown, ...sorted(header, layout, modules, [...groups.values()]), ...family(header) };
 }
 
 function sorted(
@@ -102,15 +104,14 @@ const FOREIGN: readonly (readonly [key: RegExp, family: string])[] = [
   ],
 ];
 
-function family({ tensors }: SafetensorsHeader): string | undefined {
-  const foreign = FOREIGN.find(([mark]) => [...tensors.keys()].some((k) => mark.test(k)));
-  if (foreign) return foreign[1];
+function family({ tensors }: SafetensorsHeader): Pick<LoraPlan, "family" | "textWidth"> {
   const cross = [...tensors].find(
     ([k]) => k === "unet:6:down" || (/attn2[._](processor\.)?to_[kv]/.test(k) && /down\.weight$|lora_A/.test(k)),
   );
   const text = [...tensors].find(([k]) =>
     /^text_encoder:0:down$|self_attn.*(lora_A|down)\.(default\.)?weight$/.test(k),
   );
-  const width = (cross ?? text)?.[1].shape[1];
-  return width === undefined ? undefined : familyOf(width);
+  const textWidth = (cross ?? text)?.[1].shape[1];
+  const foreign = FOREIGN.find(([mark]) => [...tensors.keys()].some((k) => mark.test(k)));
+  return { family: foreign?.[1] ?? (textWidth === undefined ? undefined : familyOf(textWidth)), textWidth };
 }

@@ -1,9 +1,7 @@
 /** Checkpoints in one file: what diffusers reads out of them, at toy size in numbers and at full size key by key. */
-import { createHash } from "node:crypto";
-import { closeSync, ftruncateSync, mkdtempSync, openSync, readFileSync, rmSync, writeSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { gunzipSync } from "node:zlib";
 import { input, type WeightRef } from "@likeness/engine";
 import { FIXTURES, readGolden } from "@likeness/engine/testing";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -14,6 +12,7 @@ import {
   type StableDiffusionModel,
   unet2DConditionModel,
 } from "../src/index.ts";
+import { readJsonFixture, type Shapes, writeHollow } from "./hollow.ts";
 import { expectOutputs, outputs } from "./model-outputs.ts";
 
 describe.each(["sd1", "sd2"])("%s, toy", (kind) => {
@@ -35,42 +34,16 @@ describe.each(["sd1", "sd2"])("%s, toy", (kind) => {
 });
 
 interface FullSize {
-  readonly shapes: Readonly<Record<string, readonly number[]>>;
+  readonly shapes: Shapes;
   /** Per component: diffusers' key → the key it comes from, or [key, third]. */
   readonly keys: Readonly<Record<"unet" | "vae" | "text_encoder", Readonly<Record<string, string | [string, number]>>>>;
   readonly configs: Readonly<Record<"unet" | "vae" | "text_encoder", Readonly<Record<string, unknown>>>>;
 }
 
-const full = JSON.parse(gunzipSync(readFileSync(join(FIXTURES, "ldm-keys.json.gz"))).toString("utf8")) as Record<
-  "sd1" | "sd2",
-  FullSize
-> & { made_by: string; sha256: string };
+const full = readJsonFixture<Record<"sd1" | "sd2", FullSize>>("ldm-keys.json.gz");
 
 const temp = mkdtempSync(join(tmpdir(), "likeness-ldm-"));
 afterAll(() => rmSync(temp, { recursive: true }));
-
-/** A file of the right size that holds nothing but its header: a hole on the disk. */
-function writeHollow(path: string, shapes: FullSize["shapes"], metadata?: Record<string, string>): void {
-  let end = 0;
-  const entries = Object.entries(shapes).map(([key, shape]) => {
-    const begin = end;
-    end += 2 * shape.reduce((n, d) => n * d, 1);
-    return [key, { dtype: "F16", shape, data_offsets: [begin, end] }];
-  });
-  const header = { ...(metadata && { __metadata__: metadata }), ...Object.fromEntries(entries) };
-  const json = Buffer.from(JSON.stringify(header));
-  const length = Buffer.alloc(8);
-  length.writeBigUInt64LE(BigInt(json.length));
-  const file = openSync(path, "w");
-  writeSync(file, Buffer.concat([length, json]));
-  ftruncateSync(file, 8 + json.length + end);
-  closeSync(file);
-}
-
-test("the full-size keys are those of the maker as it stands", () => {
-  const maker = readFileSync(join(FIXTURES, "..", full.made_by));
-  expect(createHash("sha256").update(maker).digest("hex")).toBe(full.sha256);
-});
 
 describe.each(["sd1", "sd2"] as const)("%s, full size", (kind) => {
   const { shapes, keys, configs } = full[kind];
@@ -150,12 +123,12 @@ test("a 2.x file for 512 pixels is told by flag or by its metadata", () => {
   expectBase(loadModel(path));
 });
 
-const without = (kind: "sd1" | "sd2", gone: RegExp): FullSize["shapes"] =>
+const without = (kind: "sd1" | "sd2", gone: RegExp): Shapes =>
   Object.fromEntries(Object.entries(full[kind].shapes).filter(([k]) => !gone.test(k)));
-const only = (kind: "sd1" | "sd2", kept: RegExp): FullSize["shapes"] =>
+const only = (kind: "sd1" | "sd2", kept: RegExp): Shapes =>
   Object.fromEntries(Object.entries(full[kind].shapes).filter(([k]) => kept.test(k)));
 
-test.each<[string, FullSize["shapes"], string]>([
+test.each<[string, Shapes, string]>([
   ["no autoencoder", without("sd1", /^first_stage/), "found no autoencoder (first_stage_model.*). Take the whole"],
   ["no text encoder", without("sd2", /^cond_stage/), "found no text encoder (cond_stage_model.transformer.* or"],
   ["no UNet", without("sd1", /^model\./), "found no UNet (model.diffusion_model.*)"],

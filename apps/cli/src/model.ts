@@ -26,13 +26,23 @@ export const MODEL_FLAGS = {
   },
 } as const;
 
+/** What the tuning-encoder sees a photo with. */
+export const IMAGE_ENCODER = {
+  type: "string",
+  hint: "DIR|FILE|ID",
+  description: "CLIP vision tower, of transformers or open_clip; by default the model's image_encoder/",
+} as const;
+
 /** @throws LikenessError, ConfigError, SafetensorsError or TokenizerError, each naming what is wrong */
-export function openModel(flags: Values<typeof MODEL_FLAGS>): StableDiffusionModel {
-  const { model, variant, modelConfig: config, tokenizer, predictionType } = flags;
+export function openModel(
+  flags: Values<typeof MODEL_FLAGS> & { readonly imageEncoder?: string | undefined },
+): StableDiffusionModel {
+  const { model, variant, modelConfig: config, tokenizer, predictionType, imageEncoder } = flags;
   return loadModel(findModel(model), {
     variant,
     config: config === undefined ? undefined : expectFolder("--model-config", config),
     tokenizer: tokenizer === undefined ? undefined : expectFolder("--tokenizer", tokenizer),
     predictionType: predictionType as PredictionType | undefined,
+    imageEncoder: imageEncoder === undefined ? undefined : findModel(imageEncoder, "image encoder"),
   });
 }

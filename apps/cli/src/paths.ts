@@ -64,17 +64,16 @@ export function expectFolder(what: string, path: string): string {
  * Hugging Face hub, if Python's cache holds it.
  * @throws LikenessError E_MODEL
  */
-export function findModel(model: string): string {
+export function findModel(model: string, what: string = "model"): string {
   const info = look(model);
   const refuseModel = (found: string, next: string): never => {
-    const needed =
-      "a diffusers folder, a .safetensors checkpoint, or the ORG/NAME of a model in the Hugging Face cache";
-    throw new LikenessError("E_MODEL", { what: "model", where: model, needed, found, next });
+    const needed = "a model folder, a .safetensors checkpoint, or the ORG/NAME of a model in the Hugging Face cache";
+    throw new LikenessError("E_MODEL", { what, where: model, needed, found, next });
   };
   if (info?.isDirectory() || (info && /\.(safetensors|ckpt|bin|pt|pth)$/.test(model))) return model; // loadModel refuses pickles
-  if (info) return refuseModel("a file of another kind", "Check --model.");
+  if (info) return refuseModel("a file of another kind", `Check --${what.replace(" ", "-")}.`);
   const name = parseRepoName(model);
-  if (!name) return refuseModel("no such file or folder", "Check --model.");
+  if (!name) return refuseModel("no such file or folder", `Check --${what.replace(" ", "-")}.`);
   const snapshot = findSnapshot(name);
   if (snapshot) return snapshot;
   const offline = hubOffline() ? ", without HF_HUB_OFFLINE" : "";

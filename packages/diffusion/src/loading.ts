@@ -1,6 +1,7 @@
 /** A Stable Diffusion model from a diffusers folder or from one file: configs, weights, tokenizer, scheduler. */
 import { statSync } from "node:fs";
 import { LikenessError } from "@likeness/engine";
+import { loadCLIPVision } from "./loading/clip.ts";
 import { folderParts } from "./loading/folder.ts";
 import type { LoadOptions, Parts, StableDiffusionModel } from "./loading/model.ts";
 import { singleFileParts } from "./loading/single-file.ts";
@@ -23,13 +24,14 @@ export function loadModel(path: string, options: LoadOptions = {}): StableDiffus
     ? singleFileParts(path, options)
     : folderParts(path, options);
   expectFit(parts, path);
-  const { predictionType } = options;
+  const { predictionType, imageEncoder } = options;
   const settings = predictionType
     ? { ...(schedulerConfig as object), prediction_type: predictionType }
     : schedulerConfig;
   const scaleFactor = 2 ** (parts.vae.config.block_out_channels.length - 1);
   return {
     ...parts,
+    imageEncoder: imageEncoder === undefined ? parts.imageEncoder : loadCLIPVision(imageEncoder),
     scheduler: (name) => createScheduler(settings, name, schedulerFile),
     scaleFactor,
     resolution: (parts.unet.config.sample_size ?? 64) * scaleFactor,

@@ -19,6 +19,7 @@ import {
   imageEmbeds,
   loadCLIP,
   loadCLIPVision,
+  loadModel,
   logitScale,
   logitsPerText,
   pooledText,
@@ -107,6 +108,13 @@ test("a file without a config is told by its shapes, but for heads and activatio
   });
 });
 
+test("a model takes another image encoder, and one where it has none", () => {
+  const imageEncoder = join(FIXTURES, "openclip", "h");
+  expect(loadModel(join(FIXTURES, "models", "sd1"), { imageEncoder }).imageEncoder!.config.image_size).toBe(28);
+  expect(loadModel(join(FIXTURES, "models", "bf16")).imageEncoder).toBeUndefined();
+  expect(loadModel(join(FIXTURES, "models", "bf16"), { imageEncoder }).imageEncoder!.config.patch_size).toBe(7);
+});
+
 test("ViT-H/14's shapes give its 16 heads", () => {
   const golden = { width: 1280, layers: 32 };
   const entries: Record<string, { dtype: "F16"; shape: number[]; data: Uint16Array }> = {};
@@ -154,6 +162,7 @@ describe("transformers' files", () => {
 test.each<[string, () => string, string]>([
   ["no CLIP", () => join(FIXTURES, "models-clip.safetensors"), "needed a CLIP vision tower, in transformers' keys"],
   ["no such file", () => join(temp, "no.safetensors"), "found no such file"],
+  ["a pickle", () => join(temp, "open_clip_pytorch_model.bin"), "found a pickle. A pickle can run any code"],
   [
     "another open_clip model",
     () => {

@@ -4,7 +4,7 @@ import { findEncoder, openEncoder, personalize, writeConcept } from "@likeness/p
 import { defineCommand } from "../args/command.ts";
 import type { Bar } from "../console/progress.ts";
 import { readImage, squareCrop } from "../images/read-image.ts";
-import { MODEL_FLAGS, openModel } from "../model.ts";
+import { IMAGE_ENCODER, MODEL_FLAGS, openModel } from "../model.ts";
 import { expectNewFile } from "../paths.ts";
 import { DEVICE, SEED } from "./shared-flags.ts";
 
@@ -27,6 +27,7 @@ export default defineCommand({
       description:
         "a pre-trained tuning-encoder, a folder with config.json and weights; by default the model's own, if it has one",
     },
+    imageEncoder: IMAGE_ENCODER,
     steps: {
       type: "integer",
       default: 12,

@@ -8,7 +8,7 @@ import { parseOpenClipConfig } from "../config/open-clip.ts";
 import { parseConfig, readConfig, readJson } from "../config/parse.ts";
 import { type Component, component, dialectOf } from "./component.ts";
 import { openClipKeys } from "./open-clip.ts";
-import { weightFiles } from "./weight-files.ts";
+import { PICKLE, PICKLE_REASON, weightFiles } from "./weight-files.ts";
 
 const OPEN_CLIP_CONFIG = "open_clip_config.json";
 
@@ -99,6 +99,7 @@ function keys({ open, paths, headers }: Source, owns: (key: string) => boolean):
 }
 
 function find(path: string): Source {
+  if (PICKLE.test(path)) refuse(path, "a pickle", PICKLE_REASON);
   const isFolder = statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
   const openFile = join(path, "open_clip_model.safetensors");
   const useOpen = isFolder && existsSync(openFile) && !existsSync(join(path, "model.safetensors"));
@@ -107,12 +108,11 @@ function find(path: string): Source {
   const has = (key: string): boolean => headers.some((h) => h.tensors.has(key));
   const open = has("visual.class_embedding");
   if (!open && !["vision_model.embeddings.", "embeddings."].some((at) => has(`${at}class_embedding`)))
-    throw new LikenessError("E_MODEL", {
-      what: "image encoder",
-      where: path,
-      needed: "a CLIP vision tower, in transformers' keys (vision_model.*) or open_clip's (visual.*)",
-      found: "neither",
-      next: "Take OpenCLIP ViT-H/14 for the tuning-encoder, CLIP ViT-B/16 for evaluation.",
-    });
+    refuse(path, "neither", "Take OpenCLIP ViT-H/14 for the tuning-encoder, CLIP ViT-B/16 for evaluation.");
   return { folder: isFolder ? path : dirname(path), paths, headers, open };
+}
+
+function refuse(where: string, found: string, next: string): never {
+  const needed = "a CLIP vision tower, in transformers' keys (vision_model.*) or open_clip's (visual.*)";
+  throw new LikenessError("E_MODEL", { what: "image encoder", where, needed, found, next });
 }

@@ -17,6 +17,8 @@ export interface LoadOptions {
   readonly tokenizer?: string | undefined;
   /** A diffusers folder whose configs, scheduler and tokenizer describe a single file. Single files only. */
   readonly config?: string | undefined;
+  /** A CLIP vision tower as loadCLIPVision reads it, in place of the model's own image_encoder/ or where it has none. */
+  readonly imageEncoder?: string | undefined;
 }
 
 export interface StableDiffusionModel {
@@ -27,7 +29,7 @@ export interface StableDiffusionModel {
   readonly unet: Component<UNet2DConditionConfig>;
   readonly vae: Component<AutoencoderKLConfig>;
   readonly textEncoder: Component<CLIPTextConfig>;
-  /** Only in folders that carry one. */
+  /** Only in folders that carry one, or as named when loading. */
   readonly imageEncoder: Component<CLIPVisionConfig> | undefined;
   readonly tokenizer: CLIPTokenizer;
   /** The model's own scheduler, or another by name. */

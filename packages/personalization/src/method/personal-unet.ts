@@ -61,7 +61,7 @@ export function predictConcept(
       where: model.folder,
       needed: "CLIP's picture encoder, which the tuning-encoder reads",
       found: "none",
-      next: "Add image_encoder/ to the folder, or tune without an encoder.",
+      next: "Name one with --image-encoder, or tune without an encoder (--class-word).",
     });
   const side = vision.config.image_size;
   const sized = pixels.shape[2] === side && pixels.shape[3] === side ? pixels : resizeBilinear(pixels, [side, side]);

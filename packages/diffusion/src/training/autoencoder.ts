@@ -10,6 +10,7 @@ import {
   mul,
   slice,
   square,
+  stopGradient,
   sub,
   type Tensor,
   Variables,
@@ -23,6 +24,8 @@ export interface AutoencoderTrainingOptions {
   readonly batchSize: number;
   readonly seed: number;
   readonly klWeight: number;
+  /** "decoder" learns from the latents' means and leaves the encoder as it is. */
+  readonly train: "both" | "decoder";
   /** Side of the random crops that it trains on, in pixels: more and cheaper steps than whole pictures. */
   readonly resolution: number;
 }
@@ -37,13 +40,14 @@ export function autoencoderTask(
   options: AutoencoderTrainingOptions,
   start: (key: string) => Float32Array | undefined,
 ): TrainingTask {
-  const { batchSize: b, seed, klWeight, resolution: r } = options;
+  const { batchSize: b, seed, klWeight, train, resolution: r } = options;
   const variables = new Variables({ seed, start });
   const w = variables.weights();
   const x = input("pixels", [b, 3, r, r]);
   const { mean: mu, logvar } = encode(w, config, x);
-  const noise = input("noise", mu.shape);
-  const y = decode(w, config, add(mu, mul(exp(mul(logvar, 0.5)), noise)));
+  const sampled = train === "both";
+  const z = sampled ? add(mu, mul(exp(mul(logvar, 0.5)), input("noise", mu.shape))) : stopGradient(mu);
+  const y = decode(w, config, z);
   const error = sub(x, y);
   const l1 = mean(abs(error));
   const mse = mean(square(error));
@@ -53,7 +57,7 @@ export function autoencoderTask(
     [1, l1],
     [1, mse],
     [0.5, edges],
-    [klWeight, kl],
+    ...(sampled ? [[klWeight, kl] as const] : []),
   ]);
   const count = mu.shape.reduce((n, d) => n * d, 1);
   return {
@@ -67,7 +71,8 @@ export function autoencoderTask(
         indices,
         () => [random.int(data.height - r + 1), random.int(data.width - r + 1)] as const,
       );
-      return { pixels: cropped(data.batch(indices), data, corners, r), noise: random.normal(count) };
+      const pixels = cropped(data.batch(indices), data, corners, r);
+      return sampled ? { pixels, noise: random.normal(count) } : { pixels };
     },
   };
 }

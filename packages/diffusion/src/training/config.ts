@@ -27,6 +27,8 @@ export const AutoencoderTraining = z.strictObject({
   task: z.literal("autoencoder"),
   ...shared,
   kl_weight: z.number().nonnegative().default(1e-4),
+  /** Which half learns: "decoder" leaves the latents as they are, so that a denoiser trained on them stays good. */
+  train: z.enum(["both", "decoder"]).default("both"),
   /** Side of random crops, in pixels; null takes whole pictures. */
   resolution: z.int().positive().nullable().default(null),
 });

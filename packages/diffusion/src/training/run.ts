@@ -134,12 +134,14 @@ function prepareAutoencoder(config: ConfigOf<"autoencoder">, data: PictureFile, 
     batchSize: config.batch_size,
     seed: config.seed,
     klWeight: config.kl_weight,
+    train: config.train,
     resolution: config.resolution ?? data.height,
   };
   return {
     task: autoencoderTask(vae, data, options, start),
     // the denoiser wants latents of deviation 1
     finish: async (runtime) => {
+      if (config.train === "decoder") return;
       const w = openWeights([join(config.model, "vae", "diffusion_pytorch_model.safetensors")]).weights();
       const latents = await encodeAll(runtime, w, { ...vae, scaling_factor: 1 }, data, { limit: 1024 });
       writeConfig(file, {

@@ -2,7 +2,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { input, type WeightRef } from "@likeness/engine";
+import { input, readSafetensorsHeader, readTensorBytes, type WeightRef, writeSafetensors } from "@likeness/engine";
 import { FIXTURES, readGolden } from "@likeness/engine/testing";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import {
@@ -14,6 +14,9 @@ import {
 } from "../src/index.ts";
 import { readJsonFixture, type Shapes, writeHollow } from "./hollow.ts";
 import { expectOutputs, outputs } from "./model-outputs.ts";
+
+const temp = mkdtempSync(join(tmpdir(), "likeness-ldm-"));
+afterAll(() => rmSync(temp, { recursive: true }));
 
 describe.each(["sd1", "sd2"])("%s, toy", (kind) => {
   const golden = readGolden(`ldm-${kind}`);
@@ -33,6 +36,34 @@ describe.each(["sd1", "sd2"])("%s, toy", (kind) => {
   });
 });
 
+const DIALECTS: readonly (readonly [string, (key: string) => string])[] = [
+  ["no text_model.", (key) => key.replace("transformer.text_model.", "transformer.")],
+  [
+    "diffusers' names in the autoencoder's attention",
+    (key) => key.replace(/mid\.attn_1\.([qkv])\./, "mid.attn_1.to_$1.").replace("attn_1.proj_out.", "attn_1.to_out.0."),
+  ],
+];
+
+test.each(DIALECTS)("spellings of other converters: %s", async (_name, rename) => {
+  const header = readSafetensorsHeader(join(FIXTURES, "ldm", "sd1.safetensors"));
+  const path = join(temp, "dialect.safetensors");
+  const entries = [...header.tensors].map(([key, { dtype, shape }]) => {
+    const bytes = readTensorBytes(header, key);
+    const [to, matrix] = [rename(key), key.includes("mid.attn_1") && shape.length === 4];
+    const data = { I64: BigInt64Array, F32: Float32Array, BF16: Uint16Array }[dtype as "BF16"];
+    const flat = to !== key && matrix ? shape.slice(0, 2) : shape;
+    return [to, { dtype: dtype as "BF16", shape: flat, data: new data(bytes.buffer) }] as const;
+  });
+  expect(entries.some(([to], i) => to !== [...header.tensors.keys()][i])).toBe(true);
+  writeSafetensors(path, Object.fromEntries(entries));
+  const model = loadModel(path, {
+    config: join(FIXTURES, "models", "ldm-sd1"),
+    tokenizer: join(FIXTURES, "models", "sd1", "tokenizer"),
+  });
+  await expectOutputs(model, readGolden("ldm-sd1"));
+  expectAllRead(model);
+});
+
 interface FullSize {
   readonly shapes: Shapes;
   /** Per component: diffusers' key → the key it comes from, or [key, third]. */
@@ -41,9 +72,6 @@ interface FullSize {
 }
 
 const full = readJsonFixture<Record<"sd1" | "sd2", FullSize>>("ldm-keys.json.gz");
-
-const temp = mkdtempSync(join(tmpdir(), "likeness-ldm-"));
-afterAll(() => rmSync(temp, { recursive: true }));
 
 describe.each(["sd1", "sd2"] as const)("%s, full size", (kind) => {
   const { shapes, keys, configs } = full[kind];

@@ -75,8 +75,12 @@ const VAE_ATTENTION: Names = [
 const VAE_RESNET: Names = [["conv_shortcut", "nin_shortcut"]];
 const VAE_ENDS: Names = [["conv_norm_out", "norm_out"]];
 
-/** The autoencoder: levels of the decoder are counted from the finest, attention matrices are 1×1 convolutions. */
-export function ldmVaeKeys({ block_out_channels: widths }: AutoencoderKLConfig): KeyMap {
+/**
+ * The autoencoder: levels of the decoder are counted from the finest, attention matrices are 1×1 convolutions. Files of
+ * some converters have diffusers' names in the attention.
+ */
+export function ldmVaeKeys({ block_out_channels: widths }: AutoencoderKLConfig, has: (key: string) => boolean): KeyMap {
+  const attention = has(`${LDM_VAE}decoder.mid.attn_1.to_q.weight`) ? VAE_ATTENTION.slice(0, 1) : VAE_ATTENTION;
   const locate = (key: string): Stored => {
     const [, side, rest] = /^(encoder|decoder)\.(.+)$/.exec(key) ?? [];
     if (!side || !rest) return { key };
@@ -88,7 +92,7 @@ export function ldmVaeKeys({ block_out_channels: widths }: AutoencoderKLConfig):
       return { key: `${at}.${kind === "downsamplers" ? "downsample" : "upsample"}.${below}` };
     }
     const [, part, j, inner] = /^mid_block\.(resnets|attentions)\.(\d+)\.(.+)$/.exec(rest) ?? [];
-    if (part === "attentions") return { key: `${side}.mid.attn_1.${renamed(inner!, VAE_ATTENTION)}`, flat: true };
+    if (part === "attentions") return { key: `${side}.mid.attn_1.${renamed(inner!, attention)}`, flat: true };
     if (inner) return { key: `${side}.mid.block_${Number(j) + 1}.${renamed(inner, VAE_RESNET)}` };
     return { key: `${side}.${renamed(rest, VAE_ENDS)}` };
   };

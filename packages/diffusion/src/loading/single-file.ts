@@ -46,13 +46,14 @@ export function singleFileParts(file: string, { variant, tokenizer, config, pred
   const unet = described?.unet ?? ldmUNetConfig(header, pixels / 8);
   const vae = described?.vae ?? ldmVaeConfig(header, pixels);
   const text = described?.text ?? ldmTextConfig(header, generation);
-  const textKeys = generation === "2.x" ? ldmOpenClipKeys(text) : ldmClipKeys((key) => header.tensors.has(key));
+  const has = (key: string): boolean => header.tensors.has(key);
+  const textKeys = generation === "2.x" ? ldmOpenClipKeys(text) : ldmClipKeys(has);
   const name = basename(file, ".safetensors");
   return {
     folder: join(dirname(file), name),
     name,
     unet: component(unet, [file], ldmUNetKeys(unet)),
-    vae: component(vae, [file], ldmVaeKeys(vae)),
+    vae: component(vae, [file], ldmVaeKeys(vae, has)),
     textEncoder: component(text, [file], textKeys),
     imageEncoder: undefined,
     tokenizer: tokenizerFor(file, generation, tokenizer, config),

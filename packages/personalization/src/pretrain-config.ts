@@ -3,8 +3,10 @@ import { z } from "zod";
 import { EncoderConfig } from "./method/config.ts";
 
 export const PretrainConfig = z.strictObject({
-  /** The base model; the encoder is written into its tuning_encoder/. */
+  /** The base model. */
   model: z.string(),
+  /** Folder of the encoder; by default the model's tuning_encoder/. */
+  out: z.string().optional(),
   /** Pictures as in training; with `references` the encoder sees those, with `templates` they are the prompts. */
   data: z.string(),
   run: z.string(),
@@ -25,6 +27,8 @@ export const PretrainConfig = z.strictObject({
   contrastive_weight: z.number().nonnegative().default(0.01),
   embedding_weight: z.number().nonnegative().default(0.01),
   offset_weight: z.number().nonnegative().default(1e-4),
+  /** The codebook setting of the paper's figure 4; 0 in all others. */
+  codebook_weight: z.number().nonnegative().default(0),
   /** Eq. 3: nearest words and temperature; `normalize` compares directions. */
   k: z.int().positive().default(4),
   tau: z.number().positive().default(0.01),

@@ -46,8 +46,7 @@ import {
   writeSafetensors,
 } from "@likeness/engine";
 import { ENCODER_FILE, ENCODER_FOLDER } from "./encoder-file.ts";
-import type { EncoderConfig } from "./method/config.ts";
-import { contrastiveLoss, diffusionLoss, embeddingL2, nearestWord, offsetsL2 } from "./method/losses.ts";
+import { codebookLoss, contrastiveLoss, diffusionLoss, embeddingL2, nearestWord, offsetsL2 } from "./method/losses.ts";
 import { personalText } from "./method/personal-text.ts";
 import { noisy, personalUNet, predictConcept, wordTable } from "./method/personal-unet.ts";
 import { PretrainConfig } from "./pretrain-config.ts";
@@ -110,7 +109,7 @@ export async function pretrain(
     {
       ...hooks,
       onCheckpoint: async (step) => {
-        await saveEncoder(runtime, task, model, config.encoder);
+        await saveEncoder(runtime, task, model, config);
         await hooks.onCheckpoint?.(step);
       },
     },
@@ -184,6 +183,7 @@ function pretrainTask(
     [config.contrastive_weight, contrastive],
     [config.embedding_weight, l2],
     [config.offset_weight, offsets],
+    ...(config.codebook_weight > 0 ? [[config.codebook_weight, codebookLoss(v, words.table)] as const] : []),
   ]);
   const prompts = data.header.metadata.templates ? data.list("templates") : undefined;
   const neutral = encoder.templates ?? OBJECT_TEMPLATES;
@@ -259,9 +259,8 @@ async function saveEncoder(
   runtime: Runtime,
   task: TrainingTask,
   model: StableDiffusionModel,
-  config: EncoderConfig,
+  { encoder, out: folder = join(model.folder, ENCODER_FOLDER) }: PretrainConfig,
 ): Promise<void> {
-  const folder = join(model.folder, ENCODER_FOLDER);
   mkdirSync(folder, { recursive: true });
   const params = task.variables.all();
   const values = await runtime.read(params.map((p) => leafName(average(p))));
@@ -269,6 +268,6 @@ async function saveEncoder(
     (p) => [leafName(p), { dtype: "F16", shape: p.shape, data: toFloat16(values[leafName(average(p))]!) }] as const,
   );
   writeSafetensors(join(folder, ENCODER_FILE), Object.fromEntries(tensors), { format: "pt" });
-  const json = { ...config, base: model.fingerprint, base_name: model.name };
+  const json = { ...encoder, base: model.fingerprint, base_name: model.name };
   atomicWrite(join(folder, "config.json"), [new TextEncoder().encode(`${JSON.stringify(json, null, 2)}\n`)]);
 }

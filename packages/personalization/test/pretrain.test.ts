@@ -14,7 +14,7 @@ import {
 } from "@likeness/engine";
 import { FIXTURES } from "@likeness/engine/testing";
 import { afterAll, expect, test } from "vitest";
-import { ENCODER_FILE, findEncoder } from "../src/encoder-file.ts";
+import { ENCODER_FILE, findEncoder, openEncoder } from "../src/encoder-file.ts";
 import { personalize } from "../src/personalize.ts";
 import { pretrain, readPretrainConfig, wordEntropy } from "../src/pretrain.ts";
 import type { PretrainConfig } from "../src/pretrain-config.ts";
@@ -174,6 +174,23 @@ test.each<[string, Partial<PretrainConfig>]>([
   writePictures("sd2.safetensors", resolution, true);
   const config = configOf(`other-${changes.model ? "v" : "plain"}`, { ...changes, steps: 2 });
   expect(await run(config)).toBe(2);
+});
+
+test("the four regularisation settings of figure 4 train different encoders, in folders of their own", async () => {
+  const settings = {
+    none: { contrastive_weight: 0, embedding_weight: 0, offset_weight: 0 },
+    "eq4-only": { contrastive_weight: 0, embedding_weight: 1 },
+    codebook: { contrastive_weight: 0, codebook_weight: 0.5 },
+    contrastive: { contrastive_weight: 0.5 },
+  };
+  const found: string[] = [];
+  for (const [name, weights] of Object.entries(settings)) {
+    const out = at("figure-4", name);
+    await run(configOf(`figure-4-${name}`, { ...weights, steps: 2, out }));
+    expect(openEncoder(out, loadModel(at("sd1"))).config.rank).toBe(2);
+    found.push(readFileSync(join(out, ENCODER_FILE)).toString("base64"));
+  }
+  expect(new Set(found).size).toBe(4);
 });
 
 test("latents are kept beside the run and used again", async () => {

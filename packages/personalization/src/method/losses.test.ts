@@ -1,9 +1,10 @@
 import { constant, evaluate, grad, leafName, mul, startRuntime, type Tensor, variable } from "@likeness/engine";
 import { readGolden, relativeError } from "@likeness/engine/testing";
 import { expect, test } from "vitest";
-import { anchorL2, contrastiveLoss, embeddingL2, nearestWord, offsetNorm, offsetsL2 } from "./losses.ts";
+import { anchorL2, codebookLoss, contrastiveLoss, embeddingL2, nearestWord, offsetNorm, offsetsL2 } from "./losses.ts";
 
 const golden = readGolden("losses");
+const ablation = readGolden("evaluation");
 const { k, tau } = JSON.parse(golden.metadata.settings!) as { k: number; tau: number };
 
 /** Value and gradients of a loss at golden tensors, with the largest relative difference to the golden ones. */
@@ -28,6 +29,14 @@ test("the nearest word is torch's first neighbour", async () => {
   const nearest = nearestWord(golden.tensor("eq3/v"), golden.tensor("eq3/table"));
   const found = await evaluate({ nearest });
   expect([...found.nearest]).toEqual([...golden.ints("eq3/neighbours")].filter((_, i) => i % k === 0));
+});
+
+test("the codebook loss and its gradient as torch has them", async () => {
+  const v = ablation.tensor("codebook/v");
+  const loss = codebookLoss(v, ablation.tensor("codebook/table"));
+  const found = await evaluate({ loss, dv: grad(loss, [v])[0]! });
+  expect(relativeError(found.loss, ablation.floats("codebook/loss"))).toBeLessThan(1e-6);
+  expect(relativeError(found.dv, ablation.floats("codebook/dv"))).toBeLessThan(1e-5);
 });
 
 test("Eq. 4 and its gradient as torch has them", async () => {

@@ -67,6 +67,17 @@ export function contrastiveLoss(v: Tensor, table: Tensor, { k, tau, normalize = 
  */
 export const embeddingL2 = (v: Tensor): Tensor => mean(sum(square(v), [-1]));
 
+/**
+ * The codebook setting of the paper's figure 4, in place of Eq. 3: 1 − cos(v, NN(v)), mean over the batch. It pulls each
+ * prediction onto its nearest word, which gets no gradient.
+ * @param v (B, D) predicted embeddings
+ * @param table (V, D) token embeddings of the words that may be neighbours
+ */
+export function codebookLoss(v: Tensor, table: Tensor): Tensor {
+  const words = stopGradient(gather(table, nearestWord(v, table)));
+  return mean(sub(1, sum(mul(unit(v), unit(words)), [1])));
+}
+
 /** A factor pair of one matrix: a (B, in, r) or (in, r), b (B, r, out) or (r, out); the offset is a·b. */
 export interface Factors {
   readonly a: Tensor;

@@ -4,8 +4,8 @@ import type { LoraModule } from "./lora-modules.ts";
 
 /** The end of a key → which factor it is. */
 const ROLES: readonly (readonly [end: RegExp, role: "down" | "up" | "alpha"])[] = [
-  [/\.lora_A(\.default)?\.weight$/, "down"], // PEFT
-  [/\.lora_B(\.default)?\.weight$/, "up"],
+  [/\.lora_A(\.[^.]+)?\.weight$/, "down"], // PEFT; the adapter's name may stand in it
+  [/\.lora_B(\.[^.]+)?\.weight$/, "up"],
   [/\.lora(_linear_layer)?\.down\.weight$/, "down"], // diffusers, UNet and text encoder
   [/\.lora(_linear_layer)?\.up\.weight$/, "up"],
   [/\.lora_down\.weight$/, "down"], // ComfyUI

@@ -104,6 +104,19 @@ test("a placeholder is one id beyond the vocabulary, with its case, even inside 
   expect(() => tokenizer.addToken("S *")).toThrow("needed a placeholder without white space");
 });
 
+test("a placeholder of several tokens takes as many places; a copy goes its own way", () => {
+  const tokenizer = own();
+  const id = tokenizer.addToken("<cat>", 3);
+  const [photo] = tokenizer.tokenize("photo");
+  expect(tokenizer.tokenize("photo <cat> photo <cat>_2")).toEqual([photo, id, id + 1, id + 2, photo, id + 2]);
+  expect(tokenizer.decode([id, id + 2])).toBe("<cat> <cat>_2");
+  expect(() => tokenizer.addToken("<cat>_1")).toThrow('"<cat>_1": this is a token already.');
+  const copy = tokenizer.copy();
+  expect(copy.tokenize("<cat>")).toEqual([id, id + 1, id + 2]);
+  expect(copy.addToken("<dog>")).toBe(id + 3);
+  expect(() => tokenizer.id("<dog>")).toThrow("needed a token of the vocabulary");
+});
+
 test("a prompt that is too long says what was cut", () => {
   const { inputIds, eosPosition, overflow } = own().encode("a photo of a fox in the snow", { maxLength: 7 });
   expect(inputIds).toHaveLength(7);

@@ -21,7 +21,7 @@ export interface DownloadOptions {
   readonly signal?: AbortSignal | undefined;
   /** Milliseconds before each further try; counting starts again when a file has grown. */
   readonly delays?: readonly number[] | undefined;
-  /** Bytes of this file on the disk. */
+  /** Bytes of this file on the disk; the last one counts when the hash has been checked. */
   readonly onBytes?: ((bytes: number) => void) | undefined;
 }
 
@@ -54,6 +54,7 @@ export async function downloadBlob(
     // else the older bytes may have been the bad ones: once more, from the start
   }
   await rename(part, blob);
+  options.onBytes?.(file.size);
 }
 
 /** Adds what the part lacks, over as many connections as it takes. @returns whether no more came than should */
@@ -76,7 +77,7 @@ async function fetchPart(
     const answer = await client.get(file.path, at > 0 && at < file.size ? range : {});
     if (!continues(answer, at, file.size)) {
       await out.truncate((at = 0));
-      onBytes?.(at);
+      onBytes?.(0);
     }
     if (answer.status !== (at > 0 ? 206 : 200)) {
       await answer.body.dump();
@@ -90,7 +91,7 @@ async function fetchPart(
       at += chunk.length;
       grown ||= at > best; // only new ground counts: a server that always starts over and breaks off is given up
       best = Math.max(best, at);
-      onBytes?.(at);
+      onBytes?.(Math.min(at, file.size - 1));
     }
     if (at < file.size) throw new Interrupted(`broke off after ${at} of ${file.size} bytes`);
     return true;

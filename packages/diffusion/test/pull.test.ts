@@ -438,7 +438,7 @@ describe("one clear line", () => {
     [
       "a hash that leads elsewhere",
       "org/name",
-      /^etag \(unet.*\): needed the hash of the file's content, found "\\"\.\.\/\.\.\/\.\.\/evil\\""/,
+      /^etag \(unet.*\): needed the sha256 or git hash of the file's content, found "\\"\.\.\/\.\.\/\.\.\/evil\\""/,
       { hub: { headers: etag } },
     ],
     [

@@ -48,7 +48,7 @@ export async function downloadBlob(
     const resumed = (await sizeOf(part)) > 0;
     const whole = await fetchPart(client, file, part, options);
     const found = whole ? await contentHash(part, file, options.signal) : `more than ${file.size} bytes`;
-    if (found === undefined || found === file.etag) break;
+    if (found === file.etag) break;
     await rm(part, { force: true });
     if (!resumed) throw wrongContent(client, file, found);
     // else the older bytes may have been the bad ones: once more, from the start
@@ -127,13 +127,8 @@ async function writeAll(out: FileHandle, chunk: Buffer, at: number): Promise<voi
     done += (await out.write(chunk, done, chunk.length - done, at + done)).bytesWritten;
 }
 
-/** The hash under which the hub would keep this content; undefined if its name is of neither kind. */
-async function contentHash(
-  path: string,
-  { etag, size }: RemoteFile,
-  signal: AbortSignal | undefined,
-): Promise<string | undefined> {
-  if (!/^([0-9a-f]{40}|[0-9a-f]{64})$/.test(etag)) return undefined;
+/** The hash under which the hub would keep this content. */
+async function contentHash(path: string, { etag, size }: RemoteFile, signal: AbortSignal | undefined): Promise<string> {
   const hash = createHash(etag.length === 64 ? "sha256" : "sha1");
   if (etag.length === 40) hash.update(`blob ${size}\0`); // git's header
   for await (const chunk of createReadStream(path, { highWaterMark: 1 << 20, ...(signal && { signal }) }))

@@ -15,14 +15,14 @@ export function expectFileName(name: string): string {
   });
 }
 
-/** A content's name: a hash, in hexadecimal as the hub has it. @throws LikenessError E_HUB if it is no plain word */
+/** A content's name and what it is checked against: sha256, or git's sha1. @throws LikenessError E_HUB if it is neither */
 export function expectEtag(file: string, etag: string | undefined): string {
   const word = etag?.replace(/^W\//, "").replace(/^"|"$/g, "");
-  if (word !== undefined && /^[\w-]{1,128}$/.test(word)) return word;
+  if (word !== undefined && /^([0-9a-f]{40}|[0-9a-f]{64})$/.test(word)) return word;
   throw new LikenessError("E_HUB", {
     what: "etag",
     where: file,
-    needed: "the hash of the file's content",
+    needed: "the sha256 or git hash of the file's content",
     found: etag === undefined ? "none" : brief(etag),
     next: "Does HF_ENDPOINT point to a Hugging Face hub?",
   });

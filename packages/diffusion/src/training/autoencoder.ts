@@ -53,12 +53,7 @@ export function autoencoderTask(
   const mse = mean(square(error));
   const edges = roughness(error); // a blurred edge counts more than a shade that is a little off
   const kl = klDivergence(mu, logvar);
-  const loss = weighted([
-    [1, l1],
-    [1, mse],
-    [0.5, edges],
-    ...(sampled ? [[klWeight, kl] as const] : []),
-  ]);
+  const loss = weighted([[1, l1], [1, mse], [0.5, edges], ...(sampled ? [[klWeight, kl] as const] : [])]);
   const count = mu.shape.reduce((n, d) => n * d, 1);
   return {
     variables,

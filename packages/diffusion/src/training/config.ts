@@ -44,5 +44,17 @@ export const UnetTraining = z.strictObject({
   snr_gamma: z.number().positive().nullable().default(5),
 });
 
-export const TrainingConfig = z.discriminatedUnion("task", [AutoencoderTraining, ClipTraining, UnetTraining]);
+export const RetrievalTraining = z.strictObject({
+  task: z.literal("retrieval"),
+  ...shared,
+  /** Chance that an instance is followed by its subject in another hand, which is another instance. */
+  siblings: z.number().min(0).max(1).default(0.5),
+});
+
+export const TrainingConfig = z.discriminatedUnion("task", [
+  AutoencoderTraining,
+  ClipTraining,
+  UnetTraining,
+  RetrievalTraining,
+]);
 export type TrainingConfig = z.output<typeof TrainingConfig>;

@@ -41,6 +41,16 @@ export class PictureFile {
     indices: ArrayLike<number>,
     { tensor = "images", flip }: { tensor?: string; flip?: ArrayLike<number | boolean> } = {},
   ): Float32Array {
+    const [h, w] = [this.height, this.width];
+    const bytes = h * w * 3;
+    const out = new Float32Array(indices.length * bytes);
+    for (let n = 0; n < indices.length; n++)
+      toPlanes(this.bytes(indices[n]!, tensor), out.subarray(n * bytes, (n + 1) * bytes), h, w, Boolean(flip?.[n]));
+    return out;
+  }
+
+  /** One picture as it is kept: (H, W, 3) bytes. @throws SafetensorsError if there is no such tensor */
+  bytes(index: number, tensor: string = "images"): Uint8Array {
     const entry = this.header.tensors.get(tensor);
     if (!entry)
       throw new SafetensorsError(this.header.path, {
@@ -48,15 +58,9 @@ export class PictureFile {
         needed: "this tensor",
         found: "none of that name",
       });
-    const [h, w] = [this.height, this.width];
-    const bytes = h * w * 3;
-    const pixels = new Uint8Array(bytes);
-    const out = new Float32Array(indices.length * bytes);
-    for (let n = 0; n < indices.length; n++) {
-      readSync(this.file, pixels, 0, bytes, entry.offset + indices[n]! * bytes);
-      toPlanes(pixels, out.subarray(n * bytes, (n + 1) * bytes), h, w, Boolean(flip?.[n]));
-    }
-    return out;
+    const pixels = new Uint8Array(this.height * this.width * 3);
+    readSync(this.file, pixels, 0, pixels.length, entry.offset + index * pixels.length);
+    return pixels;
   }
 
   close(): void {

@@ -23,6 +23,7 @@ import { TrainingConfig } from "./config.ts";
 import { PictureFile } from "./data.ts";
 import { type DenoiserParts, denoiserTask, encodeAll } from "./denoiser.ts";
 import { average, resumeFrom, type TrainingHooks, type TrainingOptions, type TrainingTask, train } from "./loop.ts";
+import { retrievalTask } from "./retrieval.ts";
 
 /** A part of the model folder that a run writes: which weights, under which keys. */
 interface TrainedPart {
@@ -40,6 +41,7 @@ const PARTS: Readonly<Record<TrainingConfig["task"], readonly TrainedPart[]>> = 
     { folder: "image_encoder", file: "text_projection", prefix: "clip/" },
   ],
   unet: [{ folder: "unet", file: "diffusion_pytorch_model", prefix: "" }],
+  retrieval: [{ folder: "evaluation", file: "model", prefix: "evaluation/" }],
 };
 
 export interface RunHooks extends TrainingHooks {
@@ -124,6 +126,7 @@ async function prepare(
   const data = new PictureFile(config.data);
   if (config.task === "autoencoder") return prepareAutoencoder(config, data, start);
   if (config.task === "clip") return prepareClip(config, data, start);
+  if (config.task === "retrieval") return prepareRetrieval(config, data, start);
   return prepareDenoiser(runtime, config, data, start, onCached);
 }
 
@@ -159,6 +162,17 @@ function prepareClip(config: ConfigOf<"clip">, data: PictureFile, start: Start):
   return {
     task: clipTask(text, vision, tokenizer, data, { batchSize: config.batch_size, seed: config.seed }, start),
   };
+}
+
+function prepareRetrieval(config: ConfigOf<"retrieval">, data: PictureFile, start: Start): PreparedRun {
+  const vision = readConfig(CLIPVisionConfig, join(config.model, "evaluation", "config.json"));
+  const { width, height } = data;
+  if (width !== vision.image_size || height !== vision.image_size)
+    throw new ConfigError(
+      `${config.data}: needed pictures of ${vision.image_size} x ${vision.image_size}, which the encoder reads, found ${width} x ${height}.`,
+    );
+  const { batch_size: batchSize, seed, siblings } = config;
+  return { task: retrievalTask(vision, data, { batchSize, seed, siblings }, start) };
 }
 
 async function prepareDenoiser(

@@ -50,7 +50,11 @@ export interface NoiseLevels {
   readonly weight: Float32Array;
 }
 
-/** Inputs t, signal, sigma and weight for given timesteps; min-SNR-γ: Hang et al. 2023, arXiv:2303.09556, for both targets. */
+/**
+ * Inputs t, signal, sigma and weight for given timesteps. Weights are min-SNR-γ's (Hang et al. 2023, arXiv:2303.09556):
+ * min(SNR, γ)/SNR for ε, and min(SNR + 1, γ)/(SNR + 1) for v, whose plain loss is that of z times SNR + 1. So v keeps weight 1
+ * where there is little signal: it is there that the prompt decides, and a schedule may end at SNR = 0.
+ */
 export function noiseLevels(
   steps: readonly number[],
   alphas: Float32Array,
@@ -60,8 +64,8 @@ export function noiseLevels(
   const of = (f: (alpha: number) => number): Float32Array => Float32Array.from(steps, (t) => f(alphas[t]!));
   const weight = (alpha: number): number => {
     if (gamma === null) return 1;
-    const snr = alpha / (1 - alpha);
-    return Math.min(snr, gamma) / (prediction === "epsilon" ? snr : snr + 1);
+    const base = alpha / (1 - alpha) + (prediction === "epsilon" ? 0 : 1);
+    return Math.min(base, gamma) / base;
   };
   return { t: Float32Array.from(steps), signal: of(Math.sqrt), sigma: of((a) => Math.sqrt(1 - a)), weight: of(weight) };
 }

@@ -1,3 +1,6 @@
+export * from "./baselines/method.ts";
+export * from "./baselines/recipes.ts";
+export * from "./baselines/spec.ts";
 export * from "./concept.ts";
 export * from "./encoder-file.ts";
 export * from "./export.ts";

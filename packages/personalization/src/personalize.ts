@@ -20,7 +20,8 @@ import { type Photo, photoPlanes } from "./photo.ts";
 import { OBJECT_TEMPLATES, placeholderId } from "./prompts.ts";
 import { type ConceptState, type TuningOptions, tune } from "./tuning.ts";
 
-export interface PersonalizeOptions {
+export interface PersonalizeOptions
+  extends Pick<TuningOptions, "train" | "weightDecay" | "embeddingAnchor" | "offsetAnchor"> {
   /** Without one, v starts at the class word and the offsets at zero. */
   readonly encoder?: TuningEncoder | undefined;
   readonly steps: number;
@@ -30,6 +31,8 @@ export interface PersonalizeOptions {
   readonly classWord?: string | undefined;
   readonly alphaBlend?: number | undefined;
   readonly rank?: number | undefined;
+  /** Neutral prompts of the tuning; the encoder's, or Textual Inversion's, if not given. */
+  readonly templates?: readonly string[] | undefined;
   readonly seed: number;
   onStage?(stage: "encode" | "tune"): void;
   readonly onStep?: NonNullable<TuningOptions["onStep"]>;
@@ -71,7 +74,7 @@ export async function personalize(
           loraAlpha: start.loraAlpha,
           alphaBlend,
           hardTokenId: start.hardTokenId,
-          templates: encoder?.config.templates ?? OBJECT_TEMPLATES,
+          templates: options.templates ?? encoder?.config.templates ?? OBJECT_TEMPLATES,
         });
   return {
     ...tuned,

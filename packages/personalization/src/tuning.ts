@@ -56,6 +56,10 @@ export interface TuningOptions {
   /** Weights of the anchors that keep v and the offsets near their start. */
   readonly embeddingAnchor?: number;
   readonly offsetAnchor?: number;
+  /** What learns; the rest stays at its start. */
+  readonly train?: "both" | "embedding" | "offsets";
+  /** AdamW's, 0 by default. */
+  readonly weightDecay?: number;
   onStep?(event: {
     readonly step: number;
     readonly steps: number;
@@ -133,8 +137,11 @@ export function tuningLoss(
     alpha: alphaBlend,
   });
   const diffusion = diffusionLoss(target, y);
-  const anchors = add(mul(sum(square(sub(v, v0))), embeddingAnchor), mul(anchorL2(factors, factors0), offsetAnchor));
-  return { loss: add(diffusion, anchors), diffusion };
+  const anchors = [
+    ...(embeddingAnchor > 0 ? [mul(sum(square(sub(v, v0))), embeddingAnchor)] : []),
+    ...(offsetAnchor > 0 ? [mul(anchorL2(factors, factors0), offsetAnchor)] : []),
+  ];
+  return { loss: anchors.reduce(add, diffusion), diffusion };
 }
 
 /** The row of the hard word, (D). */
@@ -217,7 +224,8 @@ async function compileTuning(
     })),
   };
   const { loss, diffusion } = tuningLoss(model, graph, { ...prompt, sample, target, timestep }, options);
-  const optimizer = adamW(all, grad(loss, all));
+  const learning = { both: all, embedding: [v], offsets: all.slice(1) }[options.train ?? "both"];
+  const optimizer = adamW(learning, grad(loss, learning), { weightDecay: options.weightDecay ?? 0 });
   const program = await runtime.compile({ outputs: { loss, diffusion }, updates: optimizer.updates });
   const total = scheduler.alphasCumprod.length;
   const feeds = (random: ReturnType<typeof counterRandom>, n: number) => {

@@ -1,0 +1,111 @@
+/** A way to teach a model a subject from one photo: the paper's, its ablations, and what it is compared with. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { fingerprint, type StableDiffusionModel } from "@likeness/diffusion";
+import { LikenessError, type Runtime } from "@likeness/engine";
+import type { Concept } from "../concept.ts";
+import { ENCODER_FILE, findEncoder, openEncoder, type TuningEncoder } from "../encoder-file.ts";
+import { type PersonalizeOptions, personalize } from "../personalize.ts";
+import type { Photo } from "../photo.ts";
+import { PLACEHOLDER } from "../prompts.ts";
+import { RECIPES, type Recipe } from "./recipes.ts";
+import type { MethodSpec } from "./spec.ts";
+
+export interface TeachOptions {
+  readonly seed: number;
+  /** What the subject is, in one word; methods that start at the encoder's prediction don't read it. */
+  readonly classWord: string;
+  readonly onStep?: NonNullable<PersonalizeOptions["onStep"]>;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface Method {
+  /** As tables call it. */
+  readonly name: string;
+  readonly kind: MethodSpec["method"];
+  /** All that decides its result beside photo, class word and seed. */
+  readonly settings: Readonly<Record<string, unknown>>;
+  /** Why it can't be run with this model. */
+  readonly skipped?: string;
+  /** The subject of a photo as a concept under the token <S*>. @throws LikenessError if the method is skipped */
+  teach(photo: Photo, options: TeachOptions): Promise<Concept>;
+}
+
+export interface MethodContext {
+  readonly runtime: Runtime;
+  readonly model: StableDiffusionModel;
+  /** Noise draws per step, unless the spec says another number. */
+  readonly batchSize: number;
+  /** Neutral prompts of all methods; the encoder's, or Textual Inversion's, if not given. */
+  readonly templates?: readonly string[] | undefined;
+}
+
+/**
+ * The method that a spec names, with the spec's settings in place of the published ones.
+ * @throws LikenessError, ConfigError or SafetensorsError for an encoder that is damaged or of another model
+ */
+export function createMethod(spec: MethodSpec, { runtime, model, batchSize, templates }: MethodContext): Method {
+  const recipe = { ...RECIPES[spec.method], ...changesOf(spec) };
+  const found = recipe.start === "encoder" ? encoderOf(spec, model) : undefined;
+  const encoder = typeof found === "string" ? undefined : found;
+  const neutral = templates ?? (encoder ?? findEncoder(model))?.config.templates;
+  const size = spec.batch_size ?? batchSize;
+  const { start: _, ...settings } = recipe;
+  return {
+    name: spec.name ?? nameOf(spec.method, recipe),
+    kind: spec.method,
+    settings: {
+      ...recipe,
+      batchSize: size,
+      templates: neutral ?? null,
+      classWord: spec.class_word ?? null,
+      encoder: encoder ? fingerprint(encoder.files.files.map((f) => f.path)) : null,
+      encoderConfig: encoder?.config ?? null,
+    },
+    ...(typeof found === "string" && { skipped: found }),
+    teach: async (photo, { classWord, ...options }) => {
+      if (typeof found === "string")
+        throw new LikenessError("E_MODEL", {
+          what: `method ${JSON.stringify(spec.method)}`,
+          where: model.folder,
+          needed: "a tuning-encoder",
+          found,
+        });
+      const told = recipe.start === "word" || spec.class_word === true;
+      const ask = { ...settings, ...options, encoder, batchSize: size, templates: neutral, token: PLACEHOLDER };
+      return personalize(runtime, model, photo, { ...ask, classWord: told ? classWord : undefined });
+    },
+  };
+}
+
+/** The encoder of a spec, or why there is none. */
+function encoderOf(spec: MethodSpec, model: StableDiffusionModel): TuningEncoder | string {
+  if (spec.encoder === undefined) return findEncoder(model) ?? `${model.name} has no tuning_encoder/ yet`;
+  if (!existsSync(join(spec.encoder, ENCODER_FILE))) return `no tuning-encoder in ${spec.encoder} yet`;
+  return openEncoder(spec.encoder, model);
+}
+
+const changesOf = (spec: MethodSpec): Partial<Recipe> => ({
+  ...(spec.steps !== undefined && { steps: spec.steps }),
+  ...(spec.learning_rate !== undefined && { learningRate: spec.learning_rate }),
+  ...(spec.alpha_blend !== undefined && { alphaBlend: spec.alpha_blend }),
+  ...(spec.rank !== undefined && { rank: spec.rank }),
+  ...(spec.train !== undefined && { train: spec.train }),
+  ...(spec.embedding_anchor !== undefined && { embeddingAnchor: spec.embedding_anchor }),
+  ...(spec.offset_anchor !== undefined && { offsetAnchor: spec.offset_anchor }),
+});
+
+function nameOf(kind: MethodSpec["method"], { steps, learningRate }: Recipe): string {
+  const rate = learningRate === RECIPES[kind].learningRate ? "" : `, lr ${learningRate}`;
+  const many = `${steps} steps${rate}`;
+  const names: Record<MethodSpec["method"], string> = {
+    "class-word": "class word only",
+    encoder: "encoder only, 0 steps",
+    date: many,
+    "no-encoder": `${many} without encoder`,
+    "no-dual-path": `${many} without dual path`,
+    lora: `LoRA, ${many}`,
+    "textual-inversion": `textual inversion, ${many}`,
+  };
+  return names[kind];
+}

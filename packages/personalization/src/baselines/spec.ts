@@ -1,0 +1,22 @@
+/** How a config names a method. */
+import { z } from "zod";
+
+export const MethodSpec = z.strictObject({
+  method: z.enum(["class-word", "encoder", "date", "no-encoder", "no-dual-path", "lora", "textual-inversion"]),
+  /** Of the row; by default made from method, steps and learning rate. */
+  name: z.string().min(1).optional(),
+  /** In place of what the method's authors published. */
+  steps: z.int().nonnegative().optional(),
+  learning_rate: z.number().positive().optional(),
+  alpha_blend: z.number().min(0).max(1).optional(),
+  rank: z.int().positive().optional(),
+  batch_size: z.int().positive().optional(),
+  train: z.enum(["both", "embedding", "offsets"]).optional(),
+  embedding_anchor: z.number().nonnegative().optional(),
+  offset_anchor: z.number().nonnegative().optional(),
+  /** Folder of a tuning-encoder other than the model's own. */
+  encoder: z.string().optional(),
+  /** Tells the class word to a method that starts at the encoder's prediction: it is the hard word then. */
+  class_word: z.boolean().optional(),
+});
+export type MethodSpec = z.output<typeof MethodSpec>;

@@ -1,0 +1,104 @@
+import { cpSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { loadModel } from "@likeness/diffusion";
+import { type Runtime, startRuntime } from "@likeness/engine";
+import { FIXTURES } from "@likeness/engine/testing";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { testMethodContract } from "../src/baselines/method.contract.ts";
+import { createMethod, type Method } from "../src/baselines/method.ts";
+import { RECIPES } from "../src/baselines/recipes.ts";
+import { MethodSpec } from "../src/baselines/spec.ts";
+import { writeToyEncoder } from "./toy-encoder.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "methods-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+cpSync(`${FIXTURES}/models/sd1`, join(folder, "sd1"), { recursive: true });
+const model = loadModel(join(folder, "sd1"));
+writeToyEncoder(join(folder, "sd1", "tuning_encoder"), model);
+const bare = loadModel(`${FIXTURES}/models/sd1`);
+const side = model.resolution;
+const photo = {
+  pixels: Uint8Array.from({ length: side * side * 3 }, (_, i) => (i * 37) % 256),
+  width: side,
+  height: side,
+};
+const options = { seed: 3, classWord: "fox" };
+
+let runtime: Runtime;
+beforeAll(async () => {
+  runtime = await startRuntime({ inProcess: true });
+});
+
+const make = (spec: object, of = model): Method =>
+  createMethod(MethodSpec.parse(spec), { runtime, model: of, batchSize: 2, templates: ["a photo of a <S*>"] });
+const few = (kind: string) => (RECIPES[kind as keyof typeof RECIPES].steps > 0 ? { steps: 2 } : {});
+
+describe.each(Object.keys(RECIPES))("%s", (kind) => {
+  testMethodContract(() => ({ method: make({ method: kind, ...few(kind) }), model, photo, options }));
+});
+
+describe("what learns", () => {
+  const start = (kind: string) =>
+    make({ method: kind === "lora" || kind === "textual-inversion" ? "class-word" : "encoder" });
+  const moved = async (spec: { method: string; train?: string }): Promise<{ word: boolean; offsets: boolean }> => {
+    const before = await start(spec.method).teach(photo, options);
+    const after = await make({ ...spec, steps: 1 }).teach(photo, options);
+    const differ = (a: Float32Array, b: Float32Array): boolean => a.some((x, i) => x !== b[i]);
+    return {
+      word: differ(before.embedding, after.embedding),
+      offsets: after.factors.some(({ b }, i) => differ(b, before.factors[i]!.b)),
+    };
+  };
+  test.each([
+    [{ method: "date" }, { word: true, offsets: true }],
+    [{ method: "lora" }, { word: true, offsets: true }],
+    [
+      { method: "lora", train: "offsets" },
+      { word: false, offsets: true },
+    ],
+    [{ method: "textual-inversion" }, { word: true, offsets: false }],
+  ])("%o", async (spec, expected) => expect(await moved(spec)).toEqual(expected));
+});
+
+test("the dual path's share and the hard word are the recipe's", async () => {
+  const concept = (spec: object) => make(spec).teach(photo, options);
+  expect((await concept({ method: "class-word" })).alphaBlend).toBe(0);
+  expect((await concept({ method: "encoder" })).alphaBlend).toBe(0.25);
+  expect((await concept({ method: "no-dual-path", steps: 0 })).alphaBlend).toBe(1);
+  expect((await concept({ method: "class-word" })).hardToken).toBe("fox");
+  expect((await concept({ method: "encoder", class_word: true })).hardToken).toBe("fox");
+});
+
+test("rows are named by what was asked for", () => {
+  const names = [
+    make({ method: "date" }),
+    make({ method: "no-encoder" }),
+    make({ method: "lora", steps: 12 }),
+    make({ method: "lora", learning_rate: 1e-3 }),
+    make({ method: "encoder", name: "codebook" }),
+  ].map((m) => m.name);
+  const lora = ["LoRA, 12 steps", "LoRA, 400 steps, lr 0.001"];
+  expect(names).toEqual(["12 steps", "12 steps without encoder", ...lora, "codebook"]);
+});
+
+test("an encoder decides what it decides: it is part of the settings", () => {
+  writeToyEncoder(join(folder, "other"), model, 2);
+  const own = make({ method: "date" }).settings;
+  const other = make({ method: "date", encoder: join(folder, "other") }).settings;
+  expect(own.encoder).toMatch(/^[0-9a-f]{16}$/);
+  expect(other.encoder).not.toBe(own.encoder);
+});
+
+test("without an encoder, methods that start there say so and teach nothing; the others work", async () => {
+  const skipped = Object.keys(RECIPES).filter((method) => make({ method }, bare).skipped !== undefined);
+  expect(skipped).toEqual(["encoder", "date", "no-dual-path"]);
+  const method = make({ method: "date" }, bare);
+  expect(method.skipped).toBe("sd1 has no tuning_encoder/ yet");
+  await expect(method.teach(photo, options)).rejects.toThrow(
+    /method "date" .*: needed a tuning-encoder, found sd1 has no tuning_encoder\/ yet\..*E_MODEL/,
+  );
+  expect(make({ method: "encoder", encoder: join(folder, "none") }).skipped).toMatch(
+    /^no tuning-encoder in .*none yet$/,
+  );
+});

@@ -4,6 +4,7 @@
  *   node --import tsx packages/world/src/main.ts --split train --count 60000 --seed 1 --out data/world/train.safetensors
  *   … --pairs      also a reference picture per scene
  *   … --sheet      --out is a PNG with the scenes and their captions
+ *   … --evaluation the set that personalization is judged with: --count photos of the split, prompts, all sprites
  *   … --list       --out is a JSON file: the names of the subjects of each split
  *   … --photos     --out is a folder; writes the photo of each --subject NAME/HAND, 256 pixels a side
  */
@@ -12,6 +13,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import sharp from "sharp";
 import { sceneAt, writeDataset } from "./dataset.ts";
+import { writeEvaluationSet } from "./evaluation.ts";
 import { renderPhoto, renderScene } from "./render.ts";
 import { writeSheet } from "./sheet.ts";
 import { openSprites, rasterize } from "./sprites.ts";
@@ -25,12 +27,19 @@ const { values } = parseArgs({
     out: { type: "string" },
     pairs: { type: "boolean", default: false },
     sheet: { type: "boolean", default: false },
+    evaluation: { type: "boolean", default: false },
     list: { type: "boolean", default: false },
     photos: { type: "boolean", default: false },
     subject: { type: "string", multiple: true, default: [] },
     cache: { type: "string", default: "data/world/sprites.bin" },
   },
 });
+
+/** The pocket model's data sets, as models/pocket/world/README.md writes them. */
+const TRAINED = [
+  { seed: 1, count: 60_000 },
+  { seed: 2, count: 20_000 },
+];
 
 const progress = (what: string, total: number) => (done: number) => {
   if (done % 500 === 0 || done === total)
@@ -57,6 +66,10 @@ async function main(): Promise<void> {
       scenes.map((s) => ({ pixels: renderScene(sprites, s), title: s.caption })),
       10,
     );
+  }
+  if (values.evaluation) {
+    writeEvaluationSet(out, sprites, { split: split as Split, seed, subjects: count, trained: TRAINED });
+    return console.log(out);
   }
   const start = performance.now();
   writeDataset(out, sprites, options, progress("scenes", count));

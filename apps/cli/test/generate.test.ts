@@ -58,6 +58,22 @@ test.each<[string, string, string[], string]>([
   for (const made of ["out", "last.safetensors"]) rmSync(join(folder, made), { recursive: true });
 });
 
+test("Ctrl-C between two batches keeps the pictures that are done, whole", async () => {
+  const flags = ["--steps", "200", "--num-images", "50", "--batch-size", "1", "--out", "many"];
+  const child = spawn(process.execPath, [bin, ...generate(prompt, ...flags)], {
+    cwd: folder,
+    stdio: ["ignore", "pipe", "ignore"],
+  });
+  await new Promise((r) => child.stdout.once("data", r));
+  child.kill("SIGINT");
+  expect(await new Promise((r) => child.once("close", r))).toBe(130);
+  const kept = readdirSync(join(folder, "many"));
+  expect(kept[0]).toBe("00001-5.png");
+  expect(kept.length).toBeLessThan(50);
+  for (const name of kept) expect((await sharp(join(folder, "many", name)).stats()).channels).toHaveLength(3);
+  rmSync(join(folder, "many"), { recursive: true });
+});
+
 test("a prompt beyond the limit: one warning with what is cut off, as a line and as JSON", async () => {
   const { prompt: long } = (JSON.parse(golden.metadata.cases!) as { long: { prompt: string } }).long;
   const plain = await likeness(...generate(long, "--clip-skip", "1"));

@@ -128,6 +128,25 @@ export default defineCommand({
     ];
     const latents = options.latents === undefined ? undefined : readLatents(options.latents, latentShape);
 
+    const write = async (number: number, i: number, data: Uint8Array): Promise<void> => {
+      const settings = {
+        Steps: steps,
+        Sampler: scheduler ?? nameOf(sampler.config),
+        "CFG scale": guidanceScale,
+        Seed: seed + i,
+        Size: `${width}x${height}`,
+        ...(initImage && { "Denoising strength": initImage.strength }),
+        ...(clipSkip !== undefined && { "Clip skip": clipSkip + 1 }), // as AUTOMATIC1111 counts
+        "Model hash": model.fingerprint,
+        Model: model.name,
+        ...added,
+        ...(options.concept.length > 0 && { Concept: options.concept.map((c) => basename(c)).join(" ") }),
+      };
+      const path = join(options.out, `${String(number).padStart(5, "0")}-${seed + i}.png`);
+      await writePng(path, { width, height, data }, formatParameters({ prompt, negativePrompt, settings }));
+      print(json ? { path, seed: seed + i } : path);
+    };
+
     const runtime = await startRuntime({ device: options.device as Device });
     let bar: Bar | undefined;
     try {
@@ -141,28 +160,13 @@ export default defineCommand({
           bar ??= progress.bar("Steps", event.steps, { start: event.step });
           bar.update(event.step);
         },
+        onImages: async ({ from, images }) => {
+          signal.throwIfAborted();
+          mkdirSync(options.out, { recursive: true });
+          const number = freeNumber(options.out);
+          for (const [k, data] of images.entries()) await write(number + k, from + k, data);
+        },
       });
-      signal.throwIfAborted();
-      mkdirSync(options.out, { recursive: true });
-      const first = freeNumber(options.out);
-      for (const [i, data] of made.images.entries()) {
-        const settings = {
-          Steps: steps,
-          Sampler: scheduler ?? nameOf(sampler.config),
-          "CFG scale": guidanceScale,
-          Seed: seed + i,
-          Size: `${width}x${height}`,
-          ...(initImage && { "Denoising strength": initImage.strength }),
-          ...(clipSkip !== undefined && { "Clip skip": clipSkip + 1 }), // as AUTOMATIC1111 counts
-          "Model hash": model.fingerprint,
-          Model: model.name,
-          ...added,
-          ...(options.concept.length > 0 && { Concept: options.concept.map((c) => basename(c)).join(" ") }),
-        };
-        const path = join(options.out, `${String(first + i).padStart(5, "0")}-${seed + i}.png`);
-        await writePng(path, { width, height, data }, formatParameters({ prompt, negativePrompt, settings }));
-        print(json ? { path, seed: seed + i } : path);
-      }
       if (options.saveLatents !== undefined) writeLatents(options.saveLatents, made.latents, made.latentShape);
     } finally {
       await runtime.close();

@@ -30,6 +30,8 @@ export interface GenerateOptions {
   readonly initImage?: InitImage | undefined;
   /** `steps` are those of all batches together. */
   onStep?(event: { readonly step: number; readonly steps: number }): void;
+  /** Pictures as soon as their batch is done, the first of them at position `from`. */
+  onImages?(event: { readonly from: number; readonly images: readonly Uint8Array[] }): void | Promise<void>;
   /** The end of a prompt that the text encoder can't read. */
   onCut?(event: { readonly prompt: string; readonly cut: string; readonly limit: number }): void;
   readonly signal?: AbortSignal | undefined;
@@ -70,6 +72,7 @@ export async function generate(
   const condition = await denoiser.condition(prompts);
   tellCut(model, prompts, options);
   const latents = new Float32Array(numImages * size);
+  const images: Uint8Array[] = [];
   for (let from = 0, done = 0; from < numImages; from += most, done += perBatch) {
     const n = Math.min(most, numImages - from);
     if (n < most) {
@@ -87,10 +90,12 @@ export async function generate(
       predict: checked(model, guidedUNet(unet, condition, prompts.length, n, options)),
     });
     latents.set(batch, from * size);
+    if (from + n === numImages) await unet.release(); // its memory serves the decoder
+    const made = await decodeAll(runtime, model, batch, [n, ...shape], signal);
+    images.push(...made);
+    await options.onImages?.({ from, images: made });
   }
-  await unet.release();
-  const latentShape = [numImages, ...shape];
-  return { images: await decodeAll(runtime, model, latents, latentShape, signal), latents, latentShape };
+  return { images, latents, latentShape: [numImages, ...shape] };
 }
 
 /** The prediction for n pictures: of one prompt, or guided from the first prompt to the second. */

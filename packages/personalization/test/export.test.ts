@@ -135,6 +135,22 @@ test.each([0, 1])("with a share of %s the single path is exact", async (alphaBle
   expect(largest).toBeLessThan(1e-5);
 });
 
+test.each([0, 1])(
+  "a LoRA on the base model beside a concept with share %s: both changes, each once",
+  async (alphaBlend) => {
+    const beside = readLora(`${FIXTURES}/adapters/layers-peft.safetensors`, model, { scale: 0.5 });
+    const c = await concept(0.5, alphaBlend);
+    const flat = await flatten(runtime, model, c);
+    const { files } = exportConcept(join(folder, `beside-${alphaBlend}`), "kohya", flat, "duck", model, NONE);
+    const loras = [beside, readLora(files[0]!, model)];
+    const embeddings = readEmbedding(files[1]!, model);
+    const single = plainDenoiser(runtime, withAdapters(other, { loras, embeddings }));
+    const dual = conceptDenoiser(runtime, withAdapters(other, { loras: [beside] }), c);
+    const [found, wanted] = [await predict(dual, "a <duck>"), await predict(single, "a duck-emb")];
+    expect(relativeError(found, wanted)).toBeLessThan(1e-5);
+  },
+);
+
 test("a file that can't be written leaves none", async () => {
   const out = join(folder, "half");
   mkdirSync(join(out, "learned_embeds.safetensors"), { recursive: true });

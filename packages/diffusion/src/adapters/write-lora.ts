@@ -19,13 +19,14 @@ export interface LoraTensors {
   readonly metadata: Record<string, string>;
 }
 
-/** kohya's keys; the scale stands as alpha = scale·r in a tensor of its own. */
-export function kohyaTensors(factors: readonly LoraFactors[], rank: number, alpha: number): LoraTensors {
+/** kohya's keys; the scale stands as alpha = scale·r in a tensor of its own. Readers take an alpha of 0 for none: then up is 0. */
+export function kohyaTensors(factors: readonly LoraFactors[], rank: number, wanted: number): LoraTensors {
   const tensors: Record<string, TensorToWrite> = {};
+  const alpha = wanted === 0 ? rank : wanted;
   for (const { path, down, up } of factors) {
     const key = kohyaName("unet", path);
     tensors[`${key}.lora_down.weight`] = matrix(down, rank, down.length / rank);
-    tensors[`${key}.lora_up.weight`] = matrix(up, up.length / rank, rank);
+    tensors[`${key}.lora_up.weight`] = matrix(scaled(up, wanted / alpha), up.length / rank, rank);
     tensors[`${key}.alpha`] = { dtype: "F32", shape: [], data: Float32Array.of(alpha) };
   }
   const metadata = {

@@ -31,6 +31,10 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     summary: "pre-train the tuning-encoder of a base model",
     load: () => import("./pretrain.ts"),
   },
+  evaluate: {
+    summary: "judge a model's personalization on subjects that it has never seen",
+    load: () => import("./evaluate.ts"),
+  },
   inspect: {
     summary: "say what a .safetensors file or a model folder is",
     load: () => import("./inspect.ts"),

@@ -1,0 +1,85 @@
+/** What a run has measured: one JSON line for each method and subject, kept under a key of all that decides it. */
+import { createHash } from "node:crypto";
+import { appendFileSync, existsSync, mkdirSync, readFileSync, truncateSync } from "node:fs";
+import { join } from "node:path";
+
+/** Pictures of one prompt, in the order of their seeds. */
+export interface CellRecord {
+  readonly prompt: number;
+  /** Cosine of picture and photo, and of picture and caption. */
+  readonly clip_i: readonly number[];
+  readonly clip_t: readonly number[];
+  /** Place of the right instance among all, from 1. */
+  readonly rank: readonly number[];
+  /** 1 where the right caption came first, for each attribute that the prompt names. */
+  readonly attributes: Readonly<Record<string, readonly number[]>>;
+}
+
+export interface ConceptRecord {
+  readonly kind: "concept";
+  readonly key: string;
+  readonly method: string;
+  readonly subject: number;
+  /** Time to teach, in a running process. */
+  readonly seconds: number;
+  /** Nearest word of v*, their cosine, ‖v*‖; mean over the matrices of ‖A·B‖²_F. */
+  readonly word: string;
+  readonly cosine: number;
+  readonly norm: number;
+  readonly offsets: number;
+  readonly cells: readonly CellRecord[];
+}
+
+export interface BackboneRecord {
+  readonly kind: "backbone";
+  readonly key: string;
+  readonly prompt: number;
+  readonly clip_t: number;
+  /** Place of the right name among all. */
+  readonly rank: number;
+  readonly attributes: Readonly<Record<string, number>>;
+}
+
+export interface TimingRecord {
+  readonly kind: "timing";
+  readonly key: string;
+  /** Wall-clock seconds of whole processes, each time. */
+  readonly personalize: readonly number[];
+  readonly generate: readonly number[];
+  readonly cores: number;
+  readonly cpu: string;
+}
+
+export type Measured = ConceptRecord | BackboneRecord | TimingRecord;
+export type RunRecord = Measured & { readonly commit: string; readonly date: string };
+
+/** A short name for all that decides a measurement. */
+export const keyOf = (facts: unknown): string =>
+  createHash("sha256").update(JSON.stringify(facts)).digest("hex").slice(0, 16);
+
+export interface RecordFile {
+  /** By key. Those that aren't of this run's plan stay in the file and count for nothing. */
+  readonly known: ReadonlyMap<string, RunRecord>;
+  add(record: Measured): void;
+}
+
+/** The lines of a run; a line that an interrupted write left unfinished is removed. */
+export function openRecords(run: string, { commit, date }: { commit: string; date: string }): RecordFile {
+  mkdirSync(run, { recursive: true });
+  const path = join(run, "records.ndjson");
+  const text = existsSync(path) ? readFileSync(path, "utf8") : "";
+  const whole = text.slice(0, text.lastIndexOf("\n") + 1);
+  if (whole.length < text.length) truncateSync(path, Buffer.byteLength(whole));
+  const lines = whole.split("\n").filter((line) => line !== "");
+  const known = new Map(lines.map((line) => JSON.parse(line) as RunRecord).map((r) => [r.key, r]));
+  return {
+    known,
+    add: (measured) => {
+      const record: RunRecord = { ...measured, commit, date };
+      appendFileSync(path, `${JSON.stringify(record, (_, x) => (typeof x === "number" ? short(x) : x))}\n`);
+      known.set(record.key, record);
+    },
+  };
+}
+
+const short = (x: number): number => (Number.isInteger(x) ? x : Number(x.toPrecision(6)));

@@ -1,0 +1,161 @@
+/** The report of a run as Markdown: every number comes from the run's lines. */
+import type { MethodSpec } from "../baselines/spec.ts";
+import type { Evaluation } from "./run.ts";
+import { type Estimate, type Row, type Summary, summarize } from "./summary.ts";
+
+/** Contact sheets beside the report: file name and what it shows. */
+export interface SheetLink {
+  readonly file: string;
+  readonly title: string;
+}
+
+/** docs/evaluation.md says what the numbers mean; the command that made it is in the first lines. */
+export function evaluationReport(evaluation: Evaluation, command: string, sheets: readonly SheetLink[]): string {
+  const summary = summarize(evaluation.methods, evaluation.plan, evaluation.records);
+  const parts = [
+    heading(evaluation, summary, command),
+    backbone(summary),
+    methods(summary),
+    collapse(summary),
+    itself(summary),
+    timing(summary),
+    bars(summary),
+    sheets.map(({ file, title }) => `## ${title}\n\n![${title}](${file})`).join("\n\n"),
+  ];
+  return `${parts.filter((part) => part !== "").join("\n\n")}\n`;
+}
+
+function heading({ model, set, plan, config }: Evaluation, { commits, dates }: Summary, command: string): string {
+  const { steps, guidance_scale: g, scheduler } = config.sampling;
+  const sampler = `${scheduler ?? "the model's scheduler"}, ${steps} steps, guidance ${g}`;
+  return [
+    `# ${model.name}: personalization from one photo`,
+    `Written by \`${command}\`. Model ${model.fingerprint}, seed ${plan.seed}, commit ${commits.join(", ")}, ${dates.join(", ")}. ` +
+      `${plan.subjects} subjects that training has not seen, one photo each, ${plan.prompts} prompts, seeds a prompt: ${plan.seeds.length}; ` +
+      `${sampler}. Retrieval among ${set.instances} instances. ± is the standard error over subjects.`,
+  ].join("\n\n");
+}
+
+function backbone({ backbone: b }: Summary): string {
+  if (!b) return "";
+  return `## The base model\n\nOf ${b.prompts} prompts, CLIP names the right subject for ${percent(b.name)} of the pictures, and the right place or look for ${percent(b.scene)}.`;
+}
+
+function methods({ rows }: Summary): string {
+  const named = [...new Set(rows.flatMap((r) => Object.keys(r.attributes)))];
+  const head = ["method", "CLIP-I", "top-1", "top-5", "CLIP-T", "prompt", ...named, "top-5 × prompt", "seconds"];
+  const cells = (r: Row): string[] => [
+    plusMinus(r.clipI, three),
+    plusMinus(r.top1, percent),
+    plusMinus(r.top5, percent),
+    plusMinus(r.clipT, three),
+    plusMinus(r.prompt, percent),
+    ...named.map((a) => (r.attributes[a] ? percent(r.attributes[a].mean) : "")),
+    percent(together(r)),
+    r.seconds.mean.toFixed(2),
+  ];
+  return `## Methods\n\n${table(head, rows, cells)}`;
+}
+
+function collapse({ rows }: Summary): string {
+  const head = ["method", "different nearest words", "entropy", "largest", "cosine to it", "‖v*‖", "‖AB‖²"];
+  const cells = (r: Row): string[] => [
+    `${r.words} of ${r.subjects}`,
+    r.entropy.toFixed(2),
+    Math.log(r.subjects).toFixed(2),
+    plusMinus(r.cosine, three),
+    plusMinus(r.norm, three),
+    r.offsets.mean.toPrecision(3),
+  ];
+  return `## Where the embeddings and offsets are\n\n${table(head, rows, cells)}`;
+}
+
+/** The two losses that the paper tells about itself. */
+function itself({ rows }: Summary): string {
+  const date = firstOf(rows, "date");
+  const [untuned, single] = [firstOf(rows, "encoder"), firstOf(rows, "no-dual-path")];
+  const line = (what: string, from: Estimate, to: Estimate, show: (x: number) => string): string =>
+    `${what} goes from ${show(from.mean)} to ${show(to.mean)}${from.mean === 0 ? "" : ` (${signed(to.mean / from.mean - 1)} of it)`}`;
+  const lines: string[] = [];
+  if (date && untuned)
+    lines.push(
+      `- Without tuning ${line("CLIP-I", date.clipI, untuned.clipI, three)}, ${line("top-5", date.top5, untuned.top5, percent)}. The paper: object similarity falls by 20%.`,
+    );
+  if (date && single)
+    lines.push(
+      `- Without the dual path ${line("CLIP-T", date.clipT, single.clipT, three)}, ${line("prompt accuracy", date.prompt, single.prompt, percent)}. The paper: text alignment falls by nearly 30%.`,
+    );
+  return lines.length > 0 ? `## What the paper says about itself\n\n${lines.join("\n")}` : "";
+}
+
+function timing({ timing: t }: Summary): string {
+  if (!t) return "";
+  const times = (xs: readonly number[]): string =>
+    `${median(xs).toFixed(1)} s (${xs.map((x) => x.toFixed(1)).join(", ")})`;
+  return `## Time\n\nWhole processes on ${t.cores} cores (${t.cpu}), the middle of ${t.personalize.length}: from photo to concept file ${times(t.personalize)}, four pictures ${times(t.generate)}.`;
+}
+
+/** What was to be shown, and whether it is. */
+function bars({ rows, backbone: b, timing: t }: Summary): string {
+  const [date, word] = [firstOf(rows, "date"), firstOf(rows, "class-word")];
+  const loras = measured(rows).filter((r) => r.method.kind === "lora" && Number(r.method.settings.steps) >= 400);
+  const lora = loras.toSorted((x, y) => together(y) - together(x))[0];
+  const lines: string[] = [];
+  const bar = (met: boolean, text: string): number => lines.push(`- ${met ? "met" : "**not met**"}: ${text}`);
+  if (b) {
+    bar(b.name >= 0.6, `the right subject in at least 60% of the base model's pictures: ${percent(b.name)}`);
+    bar(b.scene >= 0.9, `the right place or look in at least 90%: ${percent(b.scene)}`);
+  }
+  if (date && word) {
+    const often = `${percent(date.top5.mean)} and ${percent(word.top5.mean)}`;
+    bar(
+      date.top5.mean > 0 && date.top5.mean >= 3 * word.top5.mean,
+      `top-5 at least three times the class word's: ${often}`,
+    );
+    const both = `${percent(date.prompt.mean)} and ${percent(word.prompt.mean)}`;
+    bar(date.prompt.mean >= 0.9 * word.prompt.mean, `at least 90% of the class word's prompt accuracy: ${both}`);
+  }
+  if (date && lora) {
+    const both = `${percent(together(date))} and ${percent(together(lora))}`;
+    bar(together(date) > together(lora), `ahead of the best LoRA of 400 steps or more in top-5 × prompt: ${both}`);
+  }
+  if (t) {
+    bar(median(t.personalize) <= 5, `photo to concept file in at most 5 s: ${median(t.personalize).toFixed(1)} s`);
+    bar(median(t.generate) <= 5, `four pictures in at most 5 s: ${median(t.generate).toFixed(1)} s`);
+  }
+  return lines.length > 0 ? `## What was to be shown\n\n${lines.join("\n")}` : "";
+}
+
+function table(head: readonly string[], rows: readonly Row[], cells: (row: Row) => readonly string[]): string {
+  const line = (texts: readonly string[]): string => `| ${texts.join(" | ")} |`;
+  const body = rows.map((r) => {
+    const why = r.method.skipped ?? (r.subjects === 0 ? "not measured" : undefined);
+    if (why === undefined) return line([r.method.name, ...cells(r)]);
+    return line([r.method.name, `skipped: ${why}`, ...head.slice(2).map(() => "")]);
+  });
+  return [line(head), `|${head.map(() => "---|").join("")}`, ...body].join("\n");
+}
+
+const measured = (rows: readonly Row[]): Row[] => rows.filter((r) => r.subjects > 0);
+
+/** The row of a kind as the config names it first. */
+const firstOf = (rows: readonly Row[], kind: MethodSpec["method"]): Row | undefined =>
+  measured(rows.filter((r) => r.method.kind === kind).slice(0, 1))[0];
+
+/** Identity and prompt in one number. */
+export const together = (r: Row): number => r.top5.mean * r.prompt.mean;
+
+const three = (x: number): string => x.toFixed(3);
+const percent = (x: number): string => (Number.isNaN(x) ? "" : `${(100 * x).toFixed(1)}%`);
+const signed = (x: number): string => `${x < 0 ? "−" : "+"}${Math.abs(100 * x).toFixed(1)}%`;
+
+function plusMinus({ mean, error }: Estimate, show: (x: number) => string): string {
+  if (Number.isNaN(mean)) return "";
+  return Number.isNaN(error) ? show(mean) : `${show(mean)} ± ${show(error)}`;
+}
+
+function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  const half = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
+}

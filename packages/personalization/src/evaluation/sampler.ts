@@ -1,0 +1,134 @@
+/** Pictures of many concepts and prompts with programs that are compiled once; the same pictures as generateConcept's. */
+import { decode, denoise, drawsOf, guided, type StableDiffusionModel, tokenTable, toPixels } from "@likeness/diffusion";
+import { div, gather, input, type Program, type Runtime, reshape } from "@likeness/engine";
+import type { Concept } from "../concept.ts";
+import { personalText } from "../method/personal-text.ts";
+import { personalUNet } from "../method/personal-unet.ts";
+import { placeholderFeeds } from "../prompts.ts";
+import { conceptVariables, loadConcept } from "../tuning.ts";
+
+export interface SamplingSettings {
+  readonly steps: number;
+  readonly guidanceScale: number;
+  readonly scheduler?: string | undefined;
+  /** Pictures at once. */
+  readonly batch: number;
+}
+
+export interface PictureJob {
+  readonly prompt: string;
+  readonly seed: number;
+}
+
+export interface Sampler {
+  /** (side, side, 3) bytes for each job. */
+  draw(concept: Concept, jobs: readonly PictureJob[], options?: DrawOptions): Promise<Uint8Array[]>;
+  release(): Promise<void>;
+}
+
+export interface DrawOptions {
+  readonly signal?: AbortSignal | undefined;
+  onPictures?(done: number): void;
+}
+
+/** A sampler for concepts of one rank, scale and blend. */
+export async function openSampler(
+  runtime: Runtime,
+  model: StableDiffusionModel,
+  like: Pick<Concept, "rank" | "loraAlpha" | "alphaBlend">,
+  { steps, guidanceScale, scheduler, batch: b }: SamplingSettings,
+): Promise<Sampler> {
+  const programs = await compile(runtime, model, like, b, guidanceScale > 1 ? 2 : 1);
+  const { all } = conceptVariables(model, like.rank);
+  const plan = model.scheduler(scheduler).setTimesteps(steps);
+  const side = model.resolution;
+  const size = programs.shape.reduce((x, y) => x * y, 1);
+
+  const drawBatch = async (concept: Concept, jobs: readonly PictureJob[], signal?: AbortSignal) => {
+    const prompts = [...(guidanceScale > 1 ? jobs.map(() => "") : []), ...jobs.map((j) => j.prompt)];
+    const feeds = {
+      ...placeholderFeeds(model.tokenizer, prompts, concept.token, concept.hardTokenId),
+      ...(like.alphaBlend < 1 && { hard_id: Int32Array.of(concept.hardTokenId) }),
+    };
+    const read = await programs.text.run(feeds, { signal });
+    const noise = drawsOf(jobs.map((j) => j.seed));
+    const latents = await denoise({
+      ...{ plan, latents: noise(b * size), noise, signal },
+      predict: async (z, t) => {
+        const sample = new Float32Array((prompts.length / b) * z.length);
+        for (let at = 0; at < sample.length; at += z.length) sample.set(z, at);
+        const timestep = new Float32Array(prompts.length).fill(t);
+        const y = (await programs.unet.run({ sample, timestep, ...read }, { signal })).output as Float32Array;
+        return guidanceScale > 1 ? guided(y.subarray(0, z.length), y.subarray(z.length), guidanceScale) : y;
+      },
+    });
+    const x = (await programs.decoder.run({ z: latents }, { signal })).x as Float32Array;
+    const each = x.length / b;
+    return jobs.map((_, i) => toPixels(x.subarray(i * each, (i + 1) * each), side, side));
+  };
+  return {
+    draw: async (concept, jobs, { signal, onPictures } = {}) => {
+      await loadConcept(runtime, all, concept);
+      const pictures: Uint8Array[] = [];
+      for (let at = 0; at < jobs.length; at += b) {
+        signal?.throwIfAborted();
+        const some = jobs.slice(at, at + b);
+        const full = Array.from({ length: b }, (_, i) => some[Math.min(i, some.length - 1)]!);
+        pictures.push(...(await drawBatch(concept, full, signal)).slice(0, some.length));
+        onPictures?.(pictures.length);
+      }
+      return pictures;
+    },
+    release: async () => {
+      for (const program of [programs.text, programs.unet, programs.decoder]) await program.release();
+    },
+  };
+}
+
+interface Programs {
+  readonly text: Program;
+  readonly unet: Program;
+  readonly decoder: Program;
+  /** Of one picture's latents. */
+  readonly shape: readonly number[];
+}
+
+async function compile(
+  runtime: Runtime,
+  model: StableDiffusionModel,
+  { rank, loraAlpha, alphaBlend: alpha }: Pick<Concept, "rank" | "loraAlpha" | "alphaBlend">,
+  b: number,
+  halves: number,
+): Promise<Programs> {
+  const { weights: w, config } = model.textEncoder;
+  const { v, factors } = conceptVariables(model, rank);
+  const rows = halves * b;
+  const states = [rows, model.tokenizer.modelMaxLength];
+  const prompt = { ids: input("ids", states, "int32"), mask: input("mask", states) };
+  const hardRow = reshape(gather(tokenTable(w, config), input("hard_id", [1], "int32")), [config.hidden_size]);
+  const read = {
+    ...(alpha > 0 && { soft_context: personalText(w, config, prompt, v) }),
+    ...(alpha < 1 && { hard_context: personalText(w, config, prompt, hardRow) }),
+  };
+  const shape = [model.unet.config.in_channels, model.resolution, model.resolution].map((n, i) =>
+    i === 0 ? n : n / model.scaleFactor,
+  );
+  const context = (name: string) => input(name, [...states, config.hidden_size]);
+  const output = personalUNet(model, {
+    sample: input("sample", [rows, ...shape]),
+    timestep: input("timestep", [rows]),
+    softContext: context("soft_context"),
+    hardContext: context("hard_context"),
+    factors,
+    scale: loraAlpha / rank,
+    alpha,
+  });
+  const { vae } = model;
+  const x = decode(vae.weights, vae.config, div(input("z", [b, ...shape]), vae.config.scaling_factor));
+  return {
+    text: await runtime.compile({ outputs: read }),
+    unet: await runtime.compile({ outputs: { output } }),
+    decoder: await runtime.compile({ outputs: { x } }),
+    shape,
+  };
+}

@@ -40,7 +40,8 @@ MODELS = {
         "unet": {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8},
         "vae": {"sample_size": 512},
         "text": {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "num_hidden_layers": 12, "projection_dim": 768, "hidden_act": "quick_gelu"},
-        "scheduler": lambda: PNDMScheduler(**BETAS, skip_prk_steps=True),
+        # the published file also has clip_sample, which PNDM lacks and DDIM and DDPM read from it
+        "scheduler": lambda: PNDMScheduler.from_config({**BETAS, "skip_prk_steps": True, "clip_sample": False}),
     },
     "sd21-v": {
         "seed": 21,

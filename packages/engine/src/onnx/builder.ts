@@ -3,6 +3,7 @@ import { relative } from "node:path";
 import type { WeightRef } from "../core/leaves.ts";
 import type { ConstantData } from "../core/op.ts";
 import type { DType, Shape } from "../core/tensor.ts";
+import { readWidened } from "../weights/read-at.ts";
 import type { AttributeValue, InitializerProto, NodeProto, ValueProto } from "./proto.ts";
 
 const ELEM_TYPE: Record<DType, number> = {
@@ -25,13 +26,16 @@ export class GraphBuilder {
   readonly initializers: InitializerProto[] = [];
   /** Which execution provider the graph is for; lowerings may choose by it. */
   readonly device: Device;
+  /** Dtypes of weights that the device can't cast: they are widened here instead of mapped. */
+  readonly widened: ReadonlySet<DType>;
   /** Folder that locations of mapped weights are relative to. */
   private readonly weightRoot: string;
   private readonly known = new Map<string, string>();
   private names = 0;
 
-  constructor(device: Device, weightRoot: string) {
+  constructor(device: Device, weightRoot: string, widened: ReadonlySet<DType> = new Set()) {
     this.device = device;
+    this.widened = widened;
     this.weightRoot = weightRoot;
   }
 
@@ -89,9 +93,10 @@ export class GraphBuilder {
     return name;
   }
 
-  /** A weight that ONNX Runtime maps from its file. */
+  /** A weight that ONNX Runtime maps from its file, or, of a dtype that is to be widened, a float32 copy. */
   external(ref: WeightRef): string {
     const id = `file ${ref.file} ${ref.offset} ${ref.shape}`; // parts of one tensor may start at the same place
+    if (this.widened.has(ref.dtype)) return this.initializer(readWidened(ref), ref.shape, "float32", id);
     const before = this.known.get(id);
     if (before) return before;
     const name = this.name("w");

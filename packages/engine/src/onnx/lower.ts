@@ -1,7 +1,8 @@
 /** Graph → ONNX model: dead nodes left out, schedule = order of creation. */
 import { dirname, sep } from "node:path";
 import { inputOp, leafName, variableOp, type WeightRef, weightOp } from "../core/leaves.ts";
-import { ancestors, type Node, type Tensor } from "../core/tensor.ts";
+import { ancestors, type DType, type Node, type Tensor } from "../core/tensor.ts";
+import { LikenessError } from "../errors.ts";
 import { type Device, GraphBuilder } from "./builder.ts";
 import { encodeModel } from "./proto.ts";
 
@@ -21,18 +22,24 @@ export interface LoweredGraph {
  * list first. A list in reverse order of creation is therefore run just in time and in the order of creation, which
  * keeps rematerialised parts where the backward pass asked for them. Needs graphOptimizationLevel "disabled".
  */
-export function lower(outputs: Readonly<Record<string, Tensor>>, device: Device): LoweredGraph {
+export function lower(
+  outputs: Readonly<Record<string, Tensor>>,
+  device: Device,
+  widened: ReadonlySet<DType> = new Set(),
+): LoweredGraph {
   const nodes = ancestors(Object.values(outputs));
   const refs = nodes.filter((n) => n.op === weightOp).map((n) => n.attrs.ref as WeightRef);
-  const weightRoot = refs.length ? commonFolder(refs.map((r) => r.file)) : undefined;
-  const g = new GraphBuilder(device, weightRoot ?? "/");
+  const mapped = refs.filter((r) => !widened.has(r.dtype));
+  expectRoom(refs.filter((r) => widened.has(r.dtype)));
+  const weightRoot = mapped.length ? commonFolder(mapped.map((r) => r.file)) : undefined;
+  const g = new GraphBuilder(device, weightRoot ?? "/", widened);
   const names = new Map<Tensor, string>();
 
   const nameOf = (t: Tensor): string => {
     const ref = t.node.op === weightOp ? (t.node.attrs.ref as WeightRef) : undefined;
     const name = names.get(t)!;
     // a Cast of its own at each use: the widened copy dies with the node that needs it
-    return ref && ref.dtype !== t.dtype ? g.cast(name, t.dtype) : name;
+    return ref && ref.dtype !== t.dtype && !widened.has(ref.dtype) ? g.cast(name, t.dtype) : name;
   };
   for (const node of nodes) {
     const result = node.op.lower(g, node.inputs.map(nameOf), {
@@ -63,6 +70,22 @@ export function lower(outputs: Readonly<Record<string, Tensor>>, device: Device)
     weightRoot,
     nodeCount: nodeProtos.length,
   };
+}
+
+const MOST_BYTES = 1920 * 2 ** 20;
+
+/** A model that carries its weights can't be larger than 2 GiB. */
+function expectRoom(carried: readonly WeightRef[]): void {
+  const bytes = [...new Map(carried.map((r) => [`${r.file} ${r.offset} ${r.shape}`, r.length * 2])).values()];
+  const total = bytes.reduce((a, b) => a + b, 0);
+  if (total > MOST_BYTES)
+    throw new LikenessError("E_DEVICE", {
+      what: `${carried[0]!.dtype} weights, which this GPU can't widen`,
+      where: carried[0]!.file,
+      needed: `at most ${MOST_BYTES >> 20} MiB of them as float32`,
+      found: `${Math.ceil(total / 2 ** 20)} MiB`,
+      next: "Use float32 files, or the CPU.",
+    });
 }
 
 /** Lowering may add nodes for outputs of an op that nobody reads. */

@@ -13,7 +13,8 @@ export interface NodeProto {
 export interface ValueProto {
   readonly name: string;
   readonly elemType: number;
-  readonly shape: readonly number[];
+  /** A string names an extent that each run decides. */
+  readonly shape: readonly (number | string)[];
 }
 
 export interface InitializerProto {
@@ -119,7 +120,7 @@ const value = (w: Writer, v: ValueProto): void => {
   w.bytes(1, v.name).message(2, (type) =>
     type.message(1, (tensor) =>
       tensor.int(1, v.elemType).message(2, (shape) => {
-        for (const d of v.shape) shape.message(1, (dim) => dim.int(1, d));
+        for (const d of v.shape) shape.message(1, (dim) => (typeof d === "string" ? dim.bytes(2, d) : dim.int(1, d)));
       }),
     ),
   );

@@ -2,6 +2,7 @@
 import { defineOp1 } from "../core/op.ts";
 import { broadcast, sameShape } from "../core/shape.ts";
 import type { DType, Operand, Shape, Tensor } from "../core/tensor.ts";
+import type { GraphBuilder } from "../onnx/builder.ts";
 import { reshape } from "./movement.ts";
 import { sum } from "./reduce.ts";
 
@@ -66,9 +67,42 @@ export const exp: Unary = unary("exp", "Exp", (_x, dy, y) => mul(dy, y));
 export const log: Unary = unary("log", "Log", (x, dy) => div(dy, x));
 export const sqrt: Unary = unary("sqrt", "Sqrt", (_x, dy, y) => div(mul(dy, 0.5), y));
 export const abs: Unary = unary("abs", "Abs", (x, dy) => mul(dy, sign(x)));
-export const sin: Unary = unary("sin", "Sin", (x, dy) => mul(dy, cos(x)));
-export const cos: Unary = unary("cos", "Cos", (x, dy) => neg(mul(dy, sin(x))));
+export const sin: Unary = wave("sin", "Sin", 0, (x, dy) => mul(dy, cos(x)));
+export const cos: Unary = wave("cos", "Cos", 0.5, (x, dy) => neg(mul(dy, sin(x))));
 export const square: Unary = (x) => mul(x, x);
+
+/** sin or cos. A GPU's own are only good to 2⁻¹¹ and between −π and π (Vulkan's limits), too little for timesteps. */
+function wave(name: string, onnx: string, shift: number, vjp: (x: Tensor, dy: Tensor) => Tensor): Unary {
+  const make = defineOp1<Record<never, never>>({
+    name,
+    infer: ([x]) => x!,
+    lower: (g, [x]) => (g.device === "webgpu" ? waveOfParts(g, x!, shift) : g.add(onnx, [x!])),
+    vjp: ({ inputs: [x] }, [dy]) => [vjp(x!, dy!)],
+  });
+  return (x) => make([x], {});
+}
+
+/** 1, −1/3!, 1/5! … of the sine's series; up to r¹³ the rest is below float32's rounding between −π/2 and π/2. */
+const SINE = [1, -1 / 6, 1 / 120, -1 / 5040, 1 / 362880, -1 / 39916800, 1 / 6227020800];
+/** π in three summands: the first two have so few bits that their product with a number below 4096 is exact. */
+const PI = [3.140625, 9.675025939941406e-4, 1.5099579897537296e-7];
+
+/**
+ * sin x for shift 0, cos x for shift ½: with m = k + shift, the multiple of π next to x, both are ±sin(x − m·π), and the
+ * sign alternates with k.
+ */
+function waveOfParts(g: GraphBuilder, x: string, shift: number): string {
+  const op = (name: string, a: string, b: string | number): string =>
+    g.add(name, [a, typeof b === "number" ? g.scalar(b) : b]);
+  const k = g.add("Floor", [op("Add", op("Mul", x, 1 / Math.PI), 0.5 - shift)]);
+  const m = shift ? op("Add", k, shift) : k;
+  const r = PI.reduce((rest, part) => op("Sub", rest, op("Mul", m, part)), x);
+  const r2 = op("Mul", r, r);
+  const series = SINE.slice(0, -1).reduceRight((sum, c) => op("Add", op("Mul", sum, r2), c), g.scalar(SINE.at(-1)!));
+  const odd = op("Sub", k, op("Mul", g.add("Floor", [op("Mul", k, 0.5)]), 2));
+  const sign = shift ? op("Sub", op("Mul", odd, 2), 1) : op("Sub", g.scalar(1), op("Mul", odd, 2));
+  return op("Mul", op("Mul", r, series), sign);
+}
 
 /** −1, 0 or 1; made of comparisons, as the WebGPU provider has no Sign. */
 const sign: Unary = (x) => sub(cast(greater(x, 0), "float32"), cast(greater(0, x), "float32"));

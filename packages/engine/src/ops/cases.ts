@@ -88,7 +88,10 @@ export const cases: Record<Exclude<keyof typeof ops, NotOps>, Case[]> = {
     { f: (x) => ops.softmax(x, 1), shapes: [[2, 5, 3]], range: [-4, 4] },
   ],
   argMax: [{ f: (x) => ops.cast(ops.argMax(x), "float32"), shapes: [[3, 7]], constant: true }],
-  topK: [{ f: (x) => ops.topK(x, 3).values, shapes: [[3, 7]], constant: true }],
+  topK: [
+    { f: (x) => ops.topK(x, 3).values, shapes: [[3, 7]], constant: true },
+    { f: (x) => ops.cast(ops.topK(x, 3).indices, "float32"), shapes: [[2, 2, 7]], constant: true },
+  ],
   reshape: unary((x) => ops.reshape(x, [5, -1])),
   unsqueeze: unary((x) => ops.unsqueeze(x, [0, 2])),
   squeeze: [{ f: (x) => ops.squeeze(x, [1]), shapes: [[3, 1, 2]] }],

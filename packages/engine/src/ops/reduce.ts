@@ -2,6 +2,7 @@
 import { defineOp, defineOp1 } from "../core/op.ts";
 import { axisOf, size } from "../core/shape.ts";
 import type { Tensor } from "../core/tensor.ts";
+import type { GraphBuilder } from "../onnx/builder.ts";
 import { add, cast, div, equal, exp, log, mul, stopGradient, sub } from "./arithmetic.ts";
 import { expand, reshape } from "./movement.ts";
 
@@ -66,8 +67,32 @@ export const argMax: (x: Tensor, axis?: number) => Tensor = (x, axis = -1) =>
 const argMaxOp = defineOp1<{ axis: number }>({
   name: "argMax",
   infer: ([x], { axis }) => ({ shape: x!.shape.filter((_, i) => i !== axis), dtype: "int32" }),
-  lower: (g, [x], { attrs }) => g.cast(g.add("ArgMax", [x!], { axis: attrs.axis, keepdims: 0 }), "int32"),
+  lower: (g, [x], { attrs, inputs }) => {
+    if (g.device !== "webgpu") return g.cast(g.add("ArgMax", [x!], { axis: attrs.axis, keepdims: 0 }), "int32");
+    const first = firstOfLargest(g, x!, inputs[0]!.shape, attrs.axis);
+    return g.cast(g.reshape(first, withoutAxis(inputs[0]!.shape, attrs.axis)), "int32");
+  },
 });
+
+const withoutAxis = (shape: readonly number[], axis: number): number[] => shape.filter((_, i) => i !== axis);
+
+/** 0, 1, 2 … along one axis, to broadcast against x. */
+const places = (g: GraphBuilder, shape: readonly number[], axis: number): string =>
+  g.floats(
+    Float32Array.from({ length: shape[axis]! }, (_, i) => i),
+    shape.map((d, i) => (i === axis ? d : 1)),
+  );
+
+/** Where the largest entry along an axis is, as float32, the axis kept: the WebGPU provider casts no int64. */
+function firstOfLargest(g: GraphBuilder, x: string, shape: readonly number[], axis: number): string {
+  const largest = g.add("ReduceMax", [x, g.ints([axis])], { keepdims: 1 });
+  const found = g.add("Where", [
+    g.add("Equal", [x, largest]),
+    places(g, shape, axis),
+    g.scalar(shape[axis]!), // behind all places
+  ]);
+  return g.add("ReduceMin", [found, g.ints([axis])], { keepdims: 1 });
+}
 
 /** The k largest entries of the last axis, largest first: values and int32 indices (..., k). Neither has a gradient. */
 export function topK(x: Tensor, k: number): { values: Tensor; indices: Tensor } {
@@ -83,9 +108,20 @@ const topKOp = defineOp<{ k: number }>({
       { shape, dtype: "int32" },
     ];
   },
-  lower: (g, [x], { attrs }) => {
+  lower: (g, [x], { attrs, inputs }) => {
     const [values, indices] = g.addMany("TopK", 2, [x!, g.ints([attrs.k])], { axis: -1 });
-    return [values!, g.cast(indices!, "int32")];
+    return [values!, g.device === "webgpu" ? oneByOne(g, x!, inputs[0]!.shape, attrs.k) : g.cast(indices!, "int32")];
   },
   vjp: () => [undefined],
 });
+
+/** Places of the k largest of the last axis (int32): each is found, then hidden from the next search. */
+function oneByOne(g: GraphBuilder, x: string, shape: readonly number[], k: number): string {
+  const axis = shape.length - 1;
+  const found: string[] = [];
+  for (let rest = x; found.length < k; ) {
+    found.push(firstOfLargest(g, rest, shape, axis));
+    rest = g.add("Where", [g.add("Equal", [places(g, shape, axis), found.at(-1)!]), g.scalar(-3.4e38), rest]);
+  }
+  return g.cast(g.add("Concat", found, { axis }), "int32");
+}

@@ -2,7 +2,7 @@
 import type { Device } from "../onnx/builder.ts";
 import { Host } from "./host.ts";
 
-type Method = "write" | "read" | "compile" | "run" | "release";
+type Method = "ready" | "write" | "read" | "compile" | "run" | "release";
 interface Request {
   readonly id: number;
   readonly method: Method;

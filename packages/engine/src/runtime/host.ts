@@ -1,6 +1,8 @@
 /** ONNX Runtime sessions and resident variables of one process. */
 import type * as Ort from "onnxruntime-node";
+import type { DType } from "../core/tensor.ts";
 import type { Device } from "../onnx/builder.ts";
+import { GpuTransfer } from "./gpu-transfer.ts";
 import { devices, onnxruntime } from "./onnxruntime.ts";
 import { type Feed, RuntimeFailure } from "./types.ts";
 
@@ -8,6 +10,7 @@ export interface CompileRequest {
   readonly model: Uint8Array;
   readonly inputs: readonly { name: string; shape: readonly number[]; dtype: string }[];
   readonly variables: readonly { name: string; shape: readonly number[] }[];
+  readonly outputs: readonly string[];
   readonly weightRoot: string | undefined;
   /** Names of variables that outputs "update:NAME" replace. */
   readonly updates: readonly string[];
@@ -22,6 +25,8 @@ export class Host {
   private readonly threads: number;
   private readonly programs = new Map<number, Loaded>();
   private readonly variables = new Map<string, Ort.Tensor>();
+  /** Set where variables stay on the device between runs. */
+  private readonly gpu: GpuTransfer | undefined;
   private nextId = 1;
 
   constructor(device: Device, threads: number) {
@@ -33,17 +38,34 @@ export class Host {
         "E_DEVICE",
         `device: needed one of ${present.join(", ")}, found "${device}". Run \`likeness doctor\` to see why.`,
       );
+    if (device === "webgpu") this.gpu = new GpuTransfer();
   }
 
-  write(values: Readonly<Record<string, Float32Array>>, shapes: Readonly<Record<string, readonly number[]>>): void {
+  /**
+   * Dtypes of weights that have to be widened before they get here.
+   * @throws RuntimeFailure if the provider is there but finds nothing to run on
+   */
+  async ready(): Promise<DType[]> {
+    return this.gpu ? this.gpu.unreadable() : [];
+  }
+
+  async write(
+    values: Readonly<Record<string, Float32Array>>,
+    shapes: Readonly<Record<string, readonly number[]>>,
+  ): Promise<void> {
     for (const [name, data] of Object.entries(values)) {
-      const shape = shapes[name] ?? [data.length];
-      this.variables.set(name, new (onnxruntime().Tensor)("float32", data, shape));
+      const tensor = new (onnxruntime().Tensor)("float32", data, shapes[name] ?? [data.length]);
+      this.replace(name, this.gpu ? await this.gpu.upload(tensor) : tensor);
     }
   }
 
-  read(names: readonly string[]): Record<string, Float32Array> {
-    return Object.fromEntries(names.map((n) => [n, this.variable(n).data as Float32Array]));
+  async read(names: readonly string[]): Promise<Record<string, Float32Array>> {
+    const values: Record<string, Float32Array> = {};
+    for (const name of names) {
+      const tensor = this.variable(name);
+      values[name] = this.gpu ? await this.gpu.download(tensor) : (tensor.data as Float32Array);
+    }
+    return values;
   }
 
   async compile({ model, ...rest }: CompileRequest): Promise<number> {
@@ -54,10 +76,12 @@ export class Host {
       graphOptimizationLevel: "disabled",
       enableMemPattern: false,
       logSeverityLevel: 3,
+      ...(this.gpu && { preferredOutputLocation: updatesOnGpu(rest) }),
       ...(process.env.LIKENESS_PROFILE && { enableProfiling: true, profileFilePrefix: process.env.LIKENESS_PROFILE }),
       extra: {
         session: {
           disable_prepacking: "1",
+          ...(this.device !== "cpu" && process.env.LIKENESS_NO_FALLBACK && { disable_cpu_ep_fallback: "1" }),
           ...(rest.weightRoot !== undefined && { model_external_initializers_file_folder_path: rest.weightRoot }),
         },
       },
@@ -80,7 +104,7 @@ export class Host {
     for (const { name } of program.variables) given[name] = this.variable(name);
     const results: Record<string, Ort.Tensor> = { ...(await program.session.run(given)) };
     for (const name of program.updates) {
-      this.variables.set(name, results[`update:${name}`]!);
+      this.replace(name, results[`update:${name}`]!);
       delete results[`update:${name}`];
     }
     return Object.fromEntries(Object.entries(results).map(([n, t]) => [n, t.data as Float32Array]));
@@ -93,6 +117,12 @@ export class Host {
     this.programs.delete(id);
   }
 
+  /** Memory of the device is given back at once: the collector doesn't see how large it is. */
+  private replace(name: string, tensor: Ort.Tensor): void {
+    if (this.gpu) this.variables.get(name)?.dispose();
+    this.variables.set(name, tensor);
+  }
+
   private variable(name: string): Ort.Tensor {
     const found = this.variables.get(name);
     if (!found)
@@ -103,6 +133,11 @@ export class Host {
     return found;
   }
 }
+
+const updatesOnGpu = ({ outputs, updates }: Pick<CompileRequest, "outputs" | "updates">) => {
+  const onGpu = new Set(updates.map((name) => `update:${name}`));
+  return Object.fromEntries(outputs.map((name) => [name, onGpu.has(name) ? "gpu-buffer" : "cpu"] as const));
+};
 
 const ARRAYS = { float32: Float32Array, int32: Int32Array, uint8: Uint8Array, bool: Uint8Array } as const;
 

@@ -5,7 +5,7 @@ import { availableParallelism } from "node:os";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { leafName } from "../core/leaves.ts";
 import { expectShape } from "../core/shape.ts";
-import type { Tensor } from "../core/tensor.ts";
+import type { DType, Tensor } from "../core/tensor.ts";
 import type { Device } from "../onnx/builder.ts";
 import { lower } from "../onnx/lower.ts";
 import { type CompileRequest, Host } from "./host.ts";
@@ -30,24 +30,27 @@ export async function startRuntime({
     const host = new Host(device, threads);
     return runtimeOver(
       device,
+      await host.ready(),
       // biome-ignore lint/suspicious/noExplicitAny: the same names as the messages to a child
       async (method, args) => (host as any)[method](...args),
       async () => {},
     );
   }
   const child = new Child(device, threads);
-  await child.call("read", [[]]); // the provider is there, or its error comes now
-  return runtimeOver(device, child.call, child.close);
+  const widened = await child.call<DType[]>("ready", []); // the provider is there, or its error comes now
+  return runtimeOver(device, widened, child.call, child.close);
 }
 
-function runtimeOver(device: Device, call: Call, close: () => Promise<void>): Runtime {
+function runtimeOver(device: Device, widened: readonly DType[], call: Call, close: () => Promise<void>): Runtime {
   return {
     device,
     write: (values, shapes) => call("write", [values, shapes]),
     read: (names) => call("read", [names]),
     compile: async ({ outputs, updates = [] }: ProgramSpec): Promise<Program> => {
-      const { model, nodeCount, ...graph } = lower({ ...outputs, ...updateOutputs(updates) }, device);
-      const request: CompileRequest = { ...graph, model, updates: updates.map(([v]) => leafName(v)) };
+      const results = { ...outputs, ...updateOutputs(updates) };
+      const { model, nodeCount, ...graph } = lower(results, device, new Set(widened));
+      const names = { outputs: Object.keys(results), updates: updates.map(([v]) => leafName(v)) };
+      const request: CompileRequest = { ...graph, ...names, model };
       const id = await call<number>("compile", [request]);
       return {
         nodeCount,

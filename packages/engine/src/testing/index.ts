@@ -1,2 +1,3 @@
 export { FIXTURES, type Golden, readGolden, relativeError } from "./golden.ts";
 export { ramp, vjpError } from "./gradient-check.ts";
+export { webgpuMissing } from "./webgpu.ts";

@@ -1,10 +1,10 @@
 /** Reading and writing .safetensors. Format: huggingface/safetensors, README. */
-import { closeSync, openSync, readSync } from "node:fs";
 import type { WeightRef } from "../core/leaves.ts";
 import type { DType } from "../core/tensor.ts";
 import { brief } from "../errors.ts";
 import { atomicWrite } from "./atomic-write.ts";
 import { fromBfloat16, fromFloat16 } from "./float16.ts";
+import { readAt } from "./read-at.ts";
 import { BYTES, byteLength, entryOf, isCount, SafetensorsError, type SafetensorsHeader } from "./safetensors-header.ts";
 
 export {
@@ -18,24 +18,10 @@ export {
 /** The raw bytes of one tensor. @throws SafetensorsError if the key is missing */
 export function readTensorBytes(header: SafetensorsHeader, key: string): Buffer<ArrayBuffer> {
   const entry = entryOf(header, key);
-  const file = openSync(header.path, "r");
-  try {
-    // a buffer of its own, so that typed arrays over it are aligned
-    const bytes = Buffer.from(new ArrayBuffer(entry.length));
-    for (let at = 0; at < entry.length; ) {
-      const n = readSync(file, bytes, at, Math.min(entry.length - at, 1 << 30), entry.offset + at);
-      if (n === 0)
-        throw new SafetensorsError(header.path, {
-          what: brief(key),
-          needed: `${entry.length} bytes`,
-          found: String(at),
-        });
-      at += n;
-    }
-    return bytes;
-  } finally {
-    closeSync(file);
-  }
+  const bytes = readAt(header.path, entry.offset, entry.length);
+  if (bytes.length === entry.length) return bytes;
+  const needed = `${entry.length} bytes`;
+  throw new SafetensorsError(header.path, { what: brief(key), needed, found: String(bytes.length) });
 }
 
 /** One tensor as float32, widened from float16 or bfloat16 if need be. @throws SafetensorsError for other dtypes */

@@ -1,0 +1,109 @@
+/** `likeness evaluate` from outside, on a toy model and a set of the world's: report, sheets, resumption, Ctrl-C. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { text } from "node:stream/consumers";
+import { fileURLToPath } from "node:url";
+import { loadModel } from "@likeness/diffusion";
+import { writeSafetensors } from "@likeness/engine";
+import { FIXTURES, readGolden } from "@likeness/engine/testing";
+import sharp from "sharp";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { writeToyEncoder } from "../../../packages/personalization/test/toy-encoder.ts";
+import { drawSprites, subjectBy, writeEvaluationSet } from "../../../packages/world/src/index.ts";
+
+const bin = fileURLToPath(new URL("../bin/likeness.js", import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), "likeness-evaluate-run-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+const at = (...names: string[]): string => join(folder, ...names);
+
+beforeAll(async () => {
+  cpSync(join(FIXTURES, "models", "sd1"), at("sd1"), { recursive: true });
+  const data = readGolden("evaluation").floats("clip/text_projection");
+  const projection = { "text_projection.weight": { dtype: "F32" as const, shape: [12, 12], data } };
+  writeSafetensors(at("sd1", "image_encoder", "text_projection.safetensors"), projection);
+  writeToyEncoder(at("sd1", "tuning_encoder"), loadModel(at("sd1")));
+  const among = ["fox", "owl", "wolf"].map(subjectBy); // the wolf is trained, the others are held out
+  const size = { among, size: 16, prompts: 2, backbone: 2, names: 3 };
+  writeEvaluationSet(at("set.safetensors"), await drawSprites(among), { split: "held-out", seed: 5, ...size });
+});
+
+const write = (name: string, changes: object = {}): string => {
+  const paths = { model: "sd1", set: "set.safetensors", retrieval: "sd1/image_encoder", run: `runs/${name}` };
+  const small = { images: 1, batch_size: 1, sheet_subjects: 1, sampling: { steps: 1 } };
+  const methods = [{ method: "class-word" }, { method: "date", steps: 1 }];
+  const config = { ...paths, out: `docs/${name}.md`, ...small, methods, ...changes };
+  writeFileSync(at(`${name}.json`), JSON.stringify(config));
+  return `${name}.json`;
+};
+
+const start = (...args: string[]): ChildProcess =>
+  spawn(process.execPath, [bin, "evaluate", ...args], { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
+
+async function likeness(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
+  const child = start(...args);
+  const ended = new Promise<number | null>((r) => child.once("close", r));
+  const [out, err] = await Promise.all([text(child.stdout!), text(child.stderr!)]);
+  return { code: await ended, out, err };
+}
+
+const records = (name: string): string => readFileSync(at("runs", name, "records.ndjson"), "utf8");
+
+test("report and sheets from a set that the world wrote; run again, it measures nothing and says the same", async () => {
+  const first = await likeness(write("whole"));
+  expect(first, first.err).toMatchObject({ code: 0, out: "docs/whole.md\n" });
+  expect(readdirSync(at("docs")).sort()).toEqual(["whole-methods.png", "whole-subjects.png", "whole.md"]);
+  const report = readFileSync(at("docs", "whole.md"), "utf8");
+  for (const row of ["class word only", "1 steps"])
+    expect(report).toMatch(new RegExp(`^\\| ${row} \\| -?0\\.\\d{3} ±`, "m"));
+  for (const link of ["whole-methods.png", "whole-subjects.png"]) expect(report).toContain(`](${link})`);
+  expect((await sharp(at("docs", "whole-subjects.png")).metadata()).width).toBeGreaterThan(3 * 128);
+  const before = records("whole");
+  expect(before.trim().split("\n")).toHaveLength(2 + 2 * 2); // prompts of the base model; methods by subjects
+  const { code, out, err } = await likeness("whole.json", "--json");
+  expect(code, err).toBe(0);
+  const result = JSON.parse(out);
+  expect(result).toMatchObject({ path: "docs/whole.md", backbone: { prompts: 2 } });
+  expect(result.methods.map((m: { name: string }) => m.name)).toEqual(["class word only", "1 steps"]);
+  for (const line of err.trim().split("\n")) expect(JSON.parse(line)).toHaveProperty("event");
+  expect(records("whole")).toBe(before);
+  expect(readFileSync(at("docs", "whole.md"), "utf8")).toBe(report);
+});
+
+test("Ctrl-C ends it within a second with code 130, writes no report, and the next run goes on", async () => {
+  write("stopped", { methods: [{ method: "class-word" }, { method: "no-encoder", steps: 100_000 }] });
+  const child = start("stopped.json", "--json");
+  const ended = new Promise<number | null>((r) => child.once("exit", r));
+  const file = at("runs", "stopped", "records.ndjson");
+  while (!existsSync(file) || records("stopped").split("\n").length < 5) {
+    expect(child.exitCode).toBe(null);
+    await new Promise((r) => setTimeout(r, 50));
+  }
+  await new Promise((r) => setTimeout(r, 300)); // it is tuning by now
+  const since = performance.now();
+  child.kill("SIGINT");
+  expect(await ended).toBe(130);
+  expect(performance.now() - since).toBeLessThan(1000);
+  expect(existsSync(at("docs", "stopped.md"))).toBe(false);
+  const kept = records("stopped");
+  write("stopped", { methods: [{ method: "class-word" }] });
+  expect(await likeness("stopped.json")).toMatchObject({ code: 0 });
+  expect(records("stopped")).toBe(kept);
+});
+
+test("timings are of whole processes, and kept", async () => {
+  write("timed", { methods: [{ method: "class-word" }], backbone: 0, subjects: 1, timings: 1 });
+  const { code, err } = await likeness("timed.json");
+  expect(code, err).toBe(0);
+  const timing = records("timed")
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line))
+    .find((r) => r.kind === "timing");
+  expect(timing.personalize[0]).toBeGreaterThan(0.3);
+  expect(timing.generate[0]).toBeGreaterThan(0.3);
+  expect(readFileSync(at("docs", "timed.md"), "utf8")).toMatch(
+    /from photo to concept file \d+\.\d s \(\d+\.\d\), four pictures/,
+  );
+});

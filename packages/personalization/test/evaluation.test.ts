@@ -1,0 +1,232 @@
+/** A whole evaluation on a toy model in this process: what is measured, kept, resumed and reported. */
+import { appendFileSync, cpSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { loadModel } from "@likeness/diffusion";
+import { counterRandom, type Runtime, startRuntime, writeSafetensors } from "@likeness/engine";
+import { FIXTURES, readGolden } from "@likeness/engine/testing";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { EvaluationConfig } from "../src/evaluation/config.ts";
+import type { ConceptRecord, RunRecord } from "../src/evaluation/records.ts";
+import { evaluationReport } from "../src/evaluation/report.ts";
+import { openEvaluation, runEvaluation } from "../src/evaluation/run.ts";
+import { openSampler } from "../src/evaluation/sampler.ts";
+import { captionOf, openEvaluationSet } from "../src/evaluation/set.ts";
+import { evaluationSheets } from "../src/evaluation/sheets.ts";
+import { summarize } from "../src/evaluation/summary.ts";
+import { generateConcept } from "../src/generate.ts";
+import { personalize } from "../src/personalize.ts";
+import { writeToyEncoder } from "./toy-encoder.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "evaluation-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+const at = (...names: string[]): string => join(folder, ...names);
+const SIDE = 16;
+let runtime: Runtime;
+
+const choices = [
+  { attribute: "place", right: 0, captions: ["{1} on the beach", "{1} in the snow"] },
+  { attribute: "count", right: 0, captions: ["{1} on the beach", "{2} on the beach", "{3} on the beach"] },
+];
+const content = {
+  seed: 1,
+  subjects: [0, 1].map((i) => ({
+    ...{ name: `fox ${i}`, instance: i + 1, class_word: "fox", nouns: ["a fox", "two foxes", "three foxes"] },
+  })),
+  prompts: [
+    { prompt: "a <S*> on the beach", caption: "{1} on the beach", choices },
+    { prompt: "a photo of a <S*>", caption: "a photo of {1}", choices: [] },
+  ],
+  backbone: {
+    names: [
+      ["a fox", "two foxes", "three foxes"],
+      ["a cat", "two cats", "three cats"],
+    ],
+    prompts: [{ prompt: "a cat on the beach", name: 1, caption: "{1} on the beach", choices: choices.slice(0, 1) }],
+  },
+};
+
+function writeSet(name: string, metadata: unknown = content, photos: number = 2): string {
+  const random = counterRandom(2, "set");
+  const pictures = (n: number) => ({
+    dtype: "U8" as const,
+    shape: [n, SIDE, SIDE, 3],
+    data: Uint8Array.from({ length: n * SIDE * SIDE * 3 }, () => random.int(256)),
+  });
+  const evaluation = typeof metadata === "string" ? metadata : JSON.stringify(metadata);
+  writeSafetensors(at(name), { images: pictures(4), photos: pictures(photos) }, { evaluation });
+  return at(name);
+}
+
+beforeAll(async () => {
+  runtime = await startRuntime({ inProcess: true });
+  for (const name of ["bare", "sd1"]) {
+    cpSync(`${FIXTURES}/models/sd1`, at(name), { recursive: true });
+    const data = readGolden("evaluation").floats("clip/text_projection");
+    const projection = { "text_projection.weight": { dtype: "F32" as const, shape: [12, 12], data } };
+    writeSafetensors(at(name, "image_encoder", "text_projection.safetensors"), projection);
+  }
+  writeToyEncoder(at("sd1", "tuning_encoder"), loadModel(at("sd1")));
+  writeSet("set.safetensors");
+});
+
+const configOf = (run: string, changes: object = {}): EvaluationConfig =>
+  EvaluationConfig.parse({
+    ...{ model: at("sd1"), set: at("set.safetensors"), retrieval: at("sd1", "image_encoder") },
+    ...{ run: at(run), out: at(`${run}.md`), images: 2, batch_size: 2, sheet_subjects: 1 },
+    sampling: { steps: 1, batch_size: 3 },
+    methods: [{ method: "class-word" }, { method: "encoder" }],
+    ...changes,
+  });
+const stamp = { commit: "abc1234", date: "2026-11-25" };
+const open = (config: EvaluationConfig, given = stamp) => openEvaluation(runtime, config, given);
+const lines = (run: string): RunRecord[] =>
+  readFileSync(at(run, "records.ndjson"), "utf8")
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as RunRecord);
+
+test("each method and subject is one line with all that was measured, and the report has every row", async () => {
+  const evaluation = open(configOf("whole"));
+  const told: number[] = [];
+  await runEvaluation(runtime, evaluation, { onPictures: ({ done, total }) => told.push(done / total) });
+  expect(told[0]).toBe(0);
+  expect(told.at(-1)).toBe(1);
+  const found = lines("whole");
+  expect(found.map((r) => r.kind)).toEqual(["backbone", "concept", "concept", "concept", "concept"]);
+  for (const { cells, cosine, word, ...record } of found.slice(1) as (ConceptRecord & typeof stamp)[]) {
+    expect(record).toMatchObject(stamp);
+    expect(cells.map((c) => c.prompt)).toEqual([0, 1]);
+    for (const cell of cells) {
+      for (const values of [cell.clip_i, cell.clip_t, cell.rank]) expect(values).toHaveLength(2);
+      for (const rank of cell.rank) expect([1, 2, 3, 4]).toContain(rank);
+      for (const c of [...cell.clip_i, ...cell.clip_t]) expect(Math.abs(c)).toBeLessThanOrEqual(1.0001);
+    }
+    expect(Object.keys(cells[0]!.attributes)).toEqual(["place", "count"]);
+    expect(cells[1]!.attributes).toEqual({});
+    expect(cosine).toBeLessThanOrEqual(1.0001);
+    expect(word).toMatch(/\w/);
+  }
+  const report = evaluationReport(evaluation, "likeness evaluate x.json", []);
+  expect(report).toMatch(
+    /^# sd1: personalization from one photo\n\nWritten by `likeness evaluate x.json`\. Model [0-9a-f]{16}, seed 0, commit abc1234, 2026-11-25\./,
+  );
+  expect(report).toMatch(/\| class word only \| -?0\.\d{3} ± 0\.\d{3} \|/);
+  expect(report).toMatch(/\| encoder only, 0 steps \| -?0\.\d{3} ± 0\.\d{3} \|/);
+  expect(report).toContain("Of 1 prompts, CLIP names the right subject for");
+  const [subjects, methods] = evaluationSheets(evaluation);
+  expect([subjects!.tiles.length, subjects!.columns]).toEqual([3, 3]); // a photo and two prompts of one subject
+  expect([methods!.tiles.length, methods!.columns]).toEqual([6, 3]);
+});
+
+test("the numbers of a row are the means of its lines", () => {
+  const { methods, plan, records } = open(configOf("whole"));
+  const { rows, commits, dates } = summarize(methods, plan, records);
+  expect([commits, dates]).toEqual([["abc1234"], ["2026-11-25"]]);
+  const mine = (lines("whole") as (ConceptRecord & typeof stamp)[]).filter((r) => r.method === "class word only");
+  const mean = (xs: number[]): number => xs.reduce((a, b) => a + b) / xs.length;
+  const each = mine.map((r) => mean(r.cells.flatMap((c) => [...c.clip_i])));
+  expect(rows[0]!.clipI.mean).toBeCloseTo(mean(each), 6);
+  expect(rows[0]!.clipI.error).toBeCloseTo(Math.abs(each[0]! - each[1]!) / 2, 6);
+  expect(rows[0]!.top5.mean).toBe(1); // there are four instances
+  expect(rows[0]).toMatchObject({ words: 1, entropy: 0, subjects: 2 }); // the class word's own embedding
+  expect(rows[0]!.cosine.mean).toBeCloseTo(1, 5);
+  expect(rows[0]!.offsets.mean).toBe(0);
+});
+
+test("what is measured isn't measured again; a new row and a torn line are", async () => {
+  await runEvaluation(runtime, open(configOf("whole")));
+  expect(lines("whole")).toHaveLength(5);
+  appendFileSync(at("whole", "records.ndjson"), '{"kind":"concept","key":"half');
+  const more = { methods: [{ method: "class-word" }, { method: "encoder" }, { method: "no-encoder", steps: 0 }] };
+  const later = { commit: "def5678", date: "2026-11-26" };
+  const evaluation = open(configOf("whole", more), later);
+  await runEvaluation(runtime, evaluation);
+  expect(lines("whole").map((r) => r.commit)).toEqual([...Array(5).fill("abc1234"), ...Array(2).fill("def5678")]);
+  expect(evaluationReport(evaluation, "x", [])).toContain("commit abc1234, def5678, 2026-11-25, 2026-11-26");
+  const other = open(configOf("whole", { seed: 9 }));
+  expect(other.plan.trials.some((t) => other.records.known.has(t.key))).toBe(false);
+});
+
+test("a run that is stopped keeps whole lines and goes on", async () => {
+  const controller = new AbortController();
+  const config = configOf("stopped", { methods: [{ method: "class-word" }], backbone: 0 });
+  const stopped = runEvaluation(runtime, open(config), {
+    signal: controller.signal,
+    onPictures: ({ done }) => done > 4 && controller.abort(new Error("interrupted")),
+  });
+  await expect(stopped).rejects.toThrow("interrupted");
+  expect(lines("stopped")).toHaveLength(1);
+  await runEvaluation(runtime, open(config));
+  expect(lines("stopped")).toHaveLength(2);
+});
+
+test("without a tuning-encoder, rows that need one are skipped and say so", () => {
+  const evaluation = open(configOf("bare", { model: at("bare") }));
+  expect(evaluation.plan.trials.map((t) => t.method.kind)).toEqual(["class-word", "class-word"]);
+  const report = evaluationReport(evaluation, "x", []);
+  expect(report).toContain("| encoder only, 0 steps | skipped: bare has no tuning_encoder/ yet |");
+  expect(report).toContain("| class word only | skipped: not measured |");
+});
+
+test("pictures are those of generateConcept, alone or in a batch that isn't full", async () => {
+  const model = loadModel(at("sd1"));
+  const photo = openEvaluationSet(at("set.safetensors")).photo(0);
+  const ask = { steps: 0, learningRate: 0, batchSize: 1, token: "<S*>", classWord: "fox", seed: 1, rank: 2 };
+  const start = await personalize(runtime, model, photo, ask);
+  const factors = start.factors.map(({ a, b }) => ({ a, b: b.map((_, i) => Math.sin(i)) }));
+  const prompts = ["a <S*> on the beach", "a photo of a <S*>", "a <S*> in the snow"];
+  for (const alphaBlend of [0.25, 1]) {
+    const concept = { ...start, factors, alphaBlend };
+    const sampler = await openSampler(runtime, model, concept, { steps: 2, guidanceScale: 3, batch: 2 });
+    const drawn = await sampler.draw(
+      concept,
+      prompts.map((prompt, i) => ({ prompt, seed: 5 + i })),
+    );
+    await sampler.release();
+    const size = { width: SIDE, height: SIDE, numImages: 1, steps: 2, guidanceScale: 3 };
+    for (const [i, prompt] of prompts.entries()) {
+      const { images } = await generateConcept(runtime, model, concept, { prompt, ...size, seed: 5 + i });
+      const off = Math.max(...images[0]!.map((x, j) => Math.abs(x - drawn[i]![j]!)));
+      expect(off).toBeLessThanOrEqual(1); // rounding to bytes
+    }
+  }
+});
+
+test.each<[string, () => unknown, RegExp]>([
+  [
+    "a set that is none",
+    () => openEvaluationSet(writeSet("none.safetensors", "no json")),
+    /metadata "evaluation" .*: needed JSON, found other text\. Write the set again\..*E_EVALUATION_SET/,
+  ],
+  [
+    "photos that aren't as many as subjects",
+    () => openEvaluationSet(writeSet("few.safetensors", content, 1)),
+    /"photos" .*: needed U8 \(2, 16, 16, 3\), found U8 \(1, 16, 16, 3\)/,
+  ],
+  [
+    "an instance that isn't there",
+    () =>
+      openEvaluationSet(
+        writeSet("lost.safetensors", { ...content, subjects: content.subjects.map((s) => ({ ...s, instance: 4 })) }),
+      ),
+    /instance of fox 0 .*: needed less than 4, found 4/,
+  ],
+  [
+    "more subjects than there are",
+    () => open(configOf("many", { subjects: 3 })),
+    /subjects .*: needed at least 3.* found 2/,
+  ],
+  [
+    "two rows of one name",
+    () => open(configOf("twice", { methods: [{ method: "class-word" }, { method: "class-word" }] })),
+    /methods: needed a name of its own for each row, found "class word only" twice\. Give one of them a "name"/,
+  ],
+  ["a key that isn't known", () => configOf("typo", { subject: 3 }), /subject/],
+])("%s is refused", (_name, act, message) => expect(act).toThrow(message));
+
+test("captions about something", () => {
+  expect(captionOf("a photo of {2} on the beach", ["a fox", "two foxes", "three foxes"])).toBe(
+    "a photo of two foxes on the beach",
+  );
+});

@@ -113,6 +113,7 @@ test("each method and subject is one line with all that was measured, and the re
   );
   expect(report).toMatch(/\| class word only \| -?0\.\d{3} ± 0\.\d{3} \|/);
   expect(report).toMatch(/\| encoder only, 0 steps \| -?0\.\d{3} ± 0\.\d{3} \|/);
+  expect(report).toMatch(/Of the photos themselves, retrieval finds \d+\.0% first and 100\.0% among five\./);
   expect(report).toContain("Of 1 prompts, CLIP names the right subject for");
   const [subjects, methods] = evaluationSheets(evaluation);
   expect([subjects!.tiles.length, subjects!.columns]).toEqual([3, 3]); // a photo and two prompts of one subject

@@ -56,9 +56,25 @@ export async function openJudges(
   };
 }
 
+/** For each picture, the place of the right instance among all, from 1. */
+export async function instanceRanks(
+  { instance, instances }: Judges,
+  pictures: readonly Uint8Array[],
+  right: number,
+  signal?: AbortSignal,
+): Promise<number[]> {
+  const rows = await instance.embed(pictures, signal);
+  return rows.map((row) =>
+    rankOf(
+      instances.map((other) => dot(row, other)),
+      right,
+    ),
+  );
+}
+
 /** Pictures of a taught subject from one prompt. `photo` is the photo's vector by CLIP. */
 export async function judgeCell(
-  { text, picture, instance, instances }: Judges,
+  judges: Judges,
   pictures: readonly Uint8Array[],
   {
     prompt,
@@ -67,19 +83,14 @@ export async function judgeCell(
   }: { prompt: EvaluationPrompt; subject: EvaluationSet["subjects"][number]; photo: Float32Array },
   signal?: AbortSignal,
 ): Promise<Omit<CellRecord, "prompt">> {
+  const { text, picture } = judges;
   const rows = await picture.embed(pictures, signal);
   const [caption] = await text.embed([captionOf(prompt.caption, subject.nouns)], signal);
-  const own = await instance.embed(pictures, signal);
   const told = await attributesOf(text, rows, prompt.choices, subject.nouns, signal);
   return {
     clip_i: rows.map((row) => dot(row, photo)),
     clip_t: rows.map((row) => dot(row, caption!)),
-    rank: own.map((row) =>
-      rankOf(
-        instances.map((other) => dot(row, other)),
-        subject.instance,
-      ),
-    ),
+    rank: await instanceRanks(judges, pictures, subject.instance, signal),
     attributes: told,
   };
 }

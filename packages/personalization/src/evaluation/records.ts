@@ -22,6 +22,8 @@ export interface ConceptRecord {
   readonly subject: number;
   /** Time to teach, in a running process. */
   readonly seconds: number;
+  /** Place of the right instance for the photo itself: how far the judge can be trusted. */
+  readonly photo_rank: number;
   /** Nearest word of v*, their cosine, ‖v*‖; mean over the matrices of ‖A·B‖²_F. */
   readonly word: string;
   readonly cosine: number;

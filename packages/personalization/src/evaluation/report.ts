@@ -41,7 +41,7 @@ function backbone({ backbone: b }: Summary): string {
   return `## The base model\n\nOf ${b.prompts} prompts, CLIP names the right subject for ${percent(b.name)} of the pictures, and the right place or look for ${percent(b.scene)}.`;
 }
 
-function methods({ rows }: Summary): string {
+function methods({ rows, photos }: Summary): string {
   const named = [...new Set(rows.flatMap((r) => Object.keys(r.attributes)))];
   const head = ["method", "CLIP-I", "top-1", "top-5", "CLIP-T", "prompt", ...named, "top-5 × prompt", "seconds"];
   const cells = (r: Row): string[] => [
@@ -54,7 +54,10 @@ function methods({ rows }: Summary): string {
     percent(together(r)),
     r.seconds.mean.toFixed(2),
   ];
-  return `## Methods\n\n${table(head, rows, cells)}`;
+  const trust = photos
+    ? `\n\nOf the photos themselves, retrieval finds ${percent(photos.top1)} first and ${percent(photos.top5)} among five.`
+    : "";
+  return `## Methods\n\n${table(head, rows, cells)}${trust}`;
 }
 
 function collapse({ rows }: Summary): string {

@@ -21,7 +21,7 @@ import type { Concept } from "../concept.ts";
 import { PLACEHOLDER } from "../prompts.ts";
 import { readWords, shapeOf, type Words } from "./collapse.ts";
 import type { EvaluationConfig } from "./config.ts";
-import { type Judges, judgeBackbone, judgeCell, openJudges } from "./judges.ts";
+import { instanceRanks, type Judges, judgeBackbone, judgeCell, openJudges } from "./judges.ts";
 import { expectClipPair } from "./metrics.ts";
 import { type Plan, planOf, type Trial } from "./protocol.ts";
 import { type CellRecord, openRecords, type RecordFile } from "./records.ts";
@@ -151,6 +151,7 @@ async function measureTrial(
   const sampler = await samplers(concept);
   const pictures = await sampler.draw(concept, jobs, { signal, onPictures });
   const [row] = await judges.picture.embed([photo.pixels], signal);
+  const [photoRank] = await instanceRanks(judges, [photo.pixels], about.instance, signal);
   const n = plan.seeds.length;
   const cells: CellRecord[] = [];
   for (const [i, prompt] of prompts.entries()) {
@@ -164,15 +165,8 @@ async function measureTrial(
     const tensor = { dtype: "U8" as const, shape: [prompts.length, side, side, 3], data };
     writeSafetensors(picturesFile(config, key), { pictures: tensor }, { method: method.name, subject: about.name });
   }
-  records.add({
-    kind: "concept",
-    key,
-    method: method.name,
-    subject,
-    seconds,
-    ...shapeOf(concept, words, model),
-    cells,
-  });
+  const taught = { seconds, photo_rank: photoRank!, ...shapeOf(concept, words, model) };
+  records.add({ kind: "concept", key, method: method.name, subject, ...taught, cells });
 }
 
 async function measureBackbone(

@@ -34,6 +34,8 @@ export interface Row {
 
 export interface Summary {
   readonly rows: readonly Row[];
+  /** Shares of the photos themselves whose instance is found: how far retrieval can be trusted. */
+  readonly photos: { readonly top1: number; readonly top5: number } | undefined;
   readonly backbone: { readonly prompts: number; readonly name: number; readonly scene: number } | undefined;
   readonly timing: TimingRecord | undefined;
   /** Commits and days of the lines that count. */
@@ -60,6 +62,7 @@ export function summarize(methods: readonly Method[], plan: Plan, { known }: Rec
   const all: RunRecord[] = [...methods.flatMap(concepts), ...backbone, ...(timing ? [timing] : [])];
   const different = (values: readonly string[]): string[] => [...new Set(values)].sort();
   return {
+    photos: photosOf(methods.flatMap(concepts)),
     rows: methods.map((method) => rowOf(method, concepts(method))),
     backbone: backbone.length > 0 ? backboneOf(backbone) : undefined,
     timing,
@@ -90,6 +93,13 @@ function rowOf(method: Method, records: readonly ConceptRecord[]): Row {
     norm: over((r) => r.norm),
     offsets: over((r) => r.offsets),
   };
+}
+
+function photosOf(records: readonly ConceptRecord[]): Summary["photos"] {
+  const ranks = [...new Map(records.map((r) => [r.subject, r.photo_rank])).values()];
+  if (ranks.length === 0) return undefined;
+  const share = (n: number): number => meanOf(ranks.map((r) => Number(r <= n)));
+  return { top1: share(1), top5: share(5) };
 }
 
 function backboneOf(records: readonly BackboneRecord[]): NonNullable<Summary["backbone"]> {

@@ -80,7 +80,7 @@ test("Ctrl-C ends it within a second with code 130, writes no report, and the ne
     expect(child.exitCode).toBe(null);
     await new Promise((r) => setTimeout(r, 50));
   }
-  await new Promise((r) => setTimeout(r, 300)); // it is tuning by now
+  await new Promise((r) => setTimeout(r, 2500)); // it is tuning by now
   const since = performance.now();
   child.kill("SIGINT");
   expect(await ended).toBe(130);

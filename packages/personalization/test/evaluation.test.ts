@@ -54,7 +54,7 @@ function writeSet(name: string, metadata: unknown = content, photos: number = 2)
     data: Uint8Array.from({ length: n * SIDE * SIDE * 3 }, () => random.int(256)),
   });
   const evaluation = typeof metadata === "string" ? metadata : JSON.stringify(metadata);
-  writeSafetensors(at(name), { images: pictures(4), photos: pictures(photos) }, { evaluation });
+  writeSafetensors(at(name), { images: pictures(4), photos: pictures(photos), scenes: pictures(1) }, { evaluation });
   return at(name);
 }
 
@@ -114,7 +114,7 @@ test("each method and subject is one line with all that was measured, and the re
   expect(report).toMatch(/\| class word only \| -?0\.\d{3} ± 0\.\d{3} \|/);
   expect(report).toMatch(/\| encoder only, 0 steps \| -?0\.\d{3} ± 0\.\d{3} \|/);
   expect(report).toMatch(/Of the photos themselves, retrieval finds \d+\.0% first and 100\.0% among five\./);
-  expect(report).toContain("Of 1 prompts, CLIP names the right subject for");
+  expect(report).toMatch(/Of 1 pictures, one a prompt, CLIP names \d.*\. Of true pictures for the same prompts: \d/);
   const [subjects, methods] = evaluationSheets(evaluation);
   expect([subjects!.tiles.length, subjects!.columns]).toEqual([3, 3]); // a photo and two prompts of one subject
   expect([methods!.tiles.length, methods!.columns]).toEqual([6, 3]);

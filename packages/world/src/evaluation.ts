@@ -1,6 +1,6 @@
 /**
  * The set that personalization is judged with: a photo of each held-out subject, prompts with <S*>, what the judges choose
- * among, and a plain picture of every sprite. `packages/personalization/src/evaluation/set.ts` says what the fields mean.
+ * among, a plain picture of every sprite, and true scenes for the base model's prompts. `packages/personalization/src/evaluation/set.ts` says what the fields mean.
  */
 import { writeSafetensors } from "@likeness/engine";
 import { PLACE_NAMES, PLAIN_NAMES, placeBy } from "./backgrounds.ts";
@@ -108,12 +108,13 @@ function promptAt(seed: number, i: number): Asked {
   };
 }
 
-/** The JSON of a set: everything but its pictures. */
+/** All of a set but its pictures; `truths` are the scenes that the base model's prompts speak of. */
 export function evaluationContent(options: EvaluationSetOptions) {
   const { seed, split, prompts = 10, among = subjects() } = options;
   const instances = instancesOf(among);
   const there = subjectsOf(split).filter((s) => among.includes(s));
   const chosen = shuffled(there, new Random(seed, "subjects", split)).slice(0, options.subjects);
+  const { truths, ...backbone } = backboneOf(options);
   const handOf = (s: Subject) => new Random(seed, "hand", s.hexcode).pick(s.hands);
   return {
     seed,
@@ -128,31 +129,38 @@ export function evaluationContent(options: EvaluationSetOptions) {
       const subject = ["a <S*>", "two <S*>", "three <S*>"][(asked.count ?? 1) - 1]!;
       return { prompt: phrase(asked).replace("*", subject), ...judged(asked) };
     }),
-    backbone: backboneOf(options),
+    backbone,
+    truths,
   };
 }
 
-function backboneOf({ seed, backbone = 500, names = 200, trained = [] }: EvaluationSetOptions) {
+function backboneOf({ seed, backbone = 500, names = 200, trained = [], among = subjects() }: EvaluationSetOptions) {
   const seen = new Set(
     trained.flatMap((d) => Array.from({ length: d.count }, (_, i) => sceneAt({ ...d, split: "train" }, i).caption)),
   );
-  const known = shuffled(subjectsOf("train"), new Random(seed, "names")).slice(0, names);
+  const there = subjectsOf("train").filter((s) => among.includes(s));
+  const known = shuffled(there, new Random(seed, "names")).slice(0, names);
   const prompts = [];
+  const truths: Scene[] = [];
   for (let i = 0; prompts.length < backbone; i++) {
     const rng = new Random(seed, "backbone", i);
     const name = rng.int(0, known.length - 1);
     const look = rng.chance(0.4) ? rng.pick(LOOKS.slice(1) as Exclude<Look, "none">[]) : undefined;
-    const asked: Asked = { place: rng.pick([...PLACE_NAMES, ...PLAIN_NAMES]), ...(look && { look }) };
+    const place = rng.pick([...PLACE_NAMES, ...PLAIN_NAMES]);
+    const asked: Asked = { place, ...(look && { look }) };
     const prompt = phrase(asked, (texts) => rng.pick(texts)).replace("*", nouns(known[name]!.name)[0]);
-    if (!seen.has(prompt)) prompts.push({ prompt, name, ...judged(asked) });
+    if (seen.has(prompt)) continue;
+    prompts.push({ prompt, name, ...judged(asked) });
+    const key = `${known[name]!.hexcode}/${rng.pick(known[name]!.hands)}`;
+    truths.push({ ...plainScene(key), place, look: look ?? "none", seed: rng.uint() });
   }
-  return { names: known.map((s) => nouns(s.name)), prompts };
+  return { names: known.map((s) => nouns(s.name)), prompts, truths };
 }
 
 /** Writes the set as a .safetensors file. @throws RangeError if a sprite isn't there */
 export function writeEvaluationSet(file: string, sprites: Sprites, options: EvaluationSetOptions): void {
   const { size = 64, seed, among = subjects() } = options;
-  const content = evaluationContent(options);
+  const { truths, ...content } = evaluationContent(options);
   const instances = instancesOf(among);
   const pictures = (keys: readonly string[], draw: (key: string) => Uint8Array) => {
     const data = new Uint8Array(keys.length * size * size * 3);
@@ -160,6 +168,10 @@ export function writeEvaluationSet(file: string, sprites: Sprites, options: Eval
     return { dtype: "U8" as const, shape: [keys.length, size, size, 3], data };
   };
   const photos = content.subjects.map((s) => instances[s.instance]!);
+  const scenes = pictures(
+    truths.map((_, i) => String(i)),
+    (i) => renderScene(sprites, truths[Number(i)]!, size),
+  );
   writeSafetensors(
     file,
     {
@@ -168,6 +180,7 @@ export function writeEvaluationSet(file: string, sprites: Sprites, options: Eval
         const { subject, hand } = parse(key);
         return renderPhoto(sprites.get(subject, hand), new Random(seed, "photo", key).uint(), size);
       }),
+      scenes,
     },
     { made_by: "packages/world", split: options.split, evaluation: JSON.stringify(content) },
   );

@@ -9,7 +9,7 @@ import {
 } from "@likeness/diffusion";
 import type { Runtime } from "@likeness/engine";
 import { dot, type Embedder, expectClipPair, pictureEmbedder, rankOf, textEmbedder } from "./metrics.ts";
-import type { BackboneRecord, CellRecord } from "./records.ts";
+import type { CellRecord, Named } from "./records.ts";
 import { type Choice, captionOf, type EvaluationPrompt, type EvaluationSet, type Nouns } from "./set.ts";
 
 export interface Judges {
@@ -95,14 +95,14 @@ export async function judgeCell(
   };
 }
 
-/** A picture of the base model, from a prompt that names its subject. */
+/** A picture for a prompt that names its subject. */
 export async function judgeBackbone(
   { text, picture }: Judges,
   pixels: Uint8Array,
   { caption, choices, name }: EvaluationSet["backbone"]["prompts"][number],
   names: readonly Nouns[],
   signal?: AbortSignal,
-): Promise<Pick<BackboneRecord, "clip_t" | "rank" | "attributes">> {
+): Promise<Named> {
   const rows = await picture.embed([pixels], signal);
   const captions = await text.embed(
     names.map((nouns) => captionOf(caption, nouns)),

@@ -50,7 +50,7 @@ export function planOf(
   const { sampling, seed, images } = config;
   const files = [model.imageEncoder!, model.vae].flatMap((part) => part.files.files.map((f) => f.path));
   const judges = fingerprint([...files, projectionFile(model), ...retrievalFiles]);
-  const common = { version: 2, model: model.fingerprint, judges, set: fingerprint([set.path]), sampling, seed };
+  const common = { version: 3, model: model.fingerprint, judges, set: fingerprint([set.path]), sampling, seed };
   const runnable = methods.filter((m) => m.skipped === undefined);
   return {
     ...{ subjects, prompts, seed },

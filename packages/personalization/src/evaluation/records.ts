@@ -32,14 +32,19 @@ export interface ConceptRecord {
   readonly cells: readonly CellRecord[];
 }
 
-export interface BackboneRecord {
-  readonly kind: "backbone";
-  readonly key: string;
-  readonly prompt: number;
+export interface Named {
   readonly clip_t: number;
   /** Place of the right name among all. */
   readonly rank: number;
   readonly attributes: Readonly<Record<string, number>>;
+}
+
+export interface BackboneRecord extends Named {
+  readonly kind: "backbone";
+  readonly key: string;
+  readonly prompt: number;
+  /** What the judge says about a true picture for the same prompt. */
+  readonly truth: Named;
 }
 
 export interface TimingRecord {

@@ -1,7 +1,7 @@
 /** The report of a run as Markdown: every number comes from the run's lines. */
 import type { MethodSpec } from "../baselines/spec.ts";
 import type { Evaluation } from "./run.ts";
-import { type Estimate, type Row, type Summary, summarize } from "./summary.ts";
+import { type Estimate, type Naming, type Row, type Summary, summarize } from "./summary.ts";
 
 /** Contact sheets beside the report: file name and what it shows. */
 export interface SheetLink {
@@ -38,7 +38,9 @@ function heading({ model, set, plan, config }: Evaluation, { commits, dates }: S
 
 function backbone({ backbone: b }: Summary): string {
   if (!b) return "";
-  return `## The base model\n\nOf ${b.prompts} prompts, CLIP names the right subject for ${percent(b.name)} of the pictures, and the right place or look for ${percent(b.scene)}.`;
+  const names = (n: Naming): string =>
+    `${percent(n.name)} by the right subject, ${percent(n.scene)} of places and looks`;
+  return `## The base model\n\nOf ${b.prompts} pictures, one a prompt, CLIP names ${names(b)}. Of true pictures for the same prompts: ${names(b.truth)}.`;
 }
 
 function methods({ rows, photos }: Summary): string {

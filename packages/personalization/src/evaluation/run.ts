@@ -180,8 +180,12 @@ async function measureBackbone(
   const jobs = some.map(({ prompt }) => ({ prompt: prompts[prompt]!.prompt, seed: plan.seed + prompt }));
   const pictures = await sampler.draw(plainConcept(model), jobs, { signal });
   for (const [i, { key, prompt }] of some.entries()) {
-    const found = await judgeBackbone(judges, pictures[i]!, prompts[prompt]!, names, signal);
-    records.add({ kind: "backbone", key, prompt, ...found });
+    const judge = (picture: Uint8Array) => judgeBackbone(judges, picture, prompts[prompt]!, names, signal);
+    records.add({
+      kind: "backbone",
+      ...{ key, prompt, ...(await judge(pictures[i]!)) },
+      truth: await judge(set.scene(prompt)),
+    });
   }
 }
 

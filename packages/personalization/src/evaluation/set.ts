@@ -1,7 +1,8 @@
 /**
  * An evaluation set: one photo of each held-out subject, prompts, and what the judges choose among. One .safetensors file:
- * `images` (N, H, W, 3) uint8, one plain picture of every instance there is; `photos` (S, H, W, 3) uint8; the rest is JSON
- * in the metadata `evaluation`. This package reads such files and knows nothing of what made them.
+ * `images` (N, H, W, 3) uint8, one plain picture of every instance there is; `photos` (S, H, W, 3) uint8; `scenes`
+ * (B, H, W, 3) uint8, what the base model's prompts should show, to try the judges on; the rest is JSON in the metadata
+ * `evaluation`. This package reads such files and knows nothing of what made them.
  */
 import { PictureFile, parseConfig } from "@likeness/diffusion";
 import { LikenessError } from "@likeness/engine";
@@ -57,6 +58,8 @@ export interface EvaluationSet extends EvaluationContent {
   /** Instances that retrieval has to tell apart. */
   readonly instances: number;
   photo(subject: number): Photo;
+  /** (H, W, 3) bytes: a true picture for a prompt of the base model. */
+  scene(prompt: number): Uint8Array;
 }
 
 /** @throws SafetensorsError, ConfigError or LikenessError if the file is no evaluation set, or one that contradicts itself */
@@ -68,10 +71,13 @@ export function openEvaluationSet(path: string): EvaluationSet {
   const text = pictures.header.metadata.evaluation ?? fail('metadata "evaluation"', "an evaluation set", "none");
   const content = parseConfig(Content, jsonOf(text) ?? fail('metadata "evaluation"', "JSON", "other text"), path);
   const { count: instances, height, width } = pictures;
-  const photos = pictures.header.tensors.get("photos");
-  const wanted = [content.subjects.length, height, width, 3];
-  if (photos?.dtype !== "U8" || photos.shape.join() !== wanted.join())
-    fail('"photos"', `U8 (${wanted.join(", ")})`, photos ? `${photos.dtype} (${photos.shape.join(", ")})` : "none");
+  const counts = { photos: content.subjects.length, scenes: content.backbone.prompts.length };
+  for (const [name, n] of Object.entries(counts)) {
+    const tensor = pictures.header.tensors.get(name);
+    const shape = [n, height, width, 3].join(", ");
+    if (n > 0 && (tensor?.dtype !== "U8" || tensor.shape.join(", ") !== shape))
+      fail(`"${name}"`, `U8 (${shape})`, tensor ? `${tensor.dtype} (${tensor.shape.join(", ")})` : "none");
+  }
   const lost = content.subjects.find((s) => s.instance >= instances);
   if (lost) fail(`instance of ${lost.name}`, `less than ${instances}`, String(lost.instance));
   for (const { caption, choices } of [...content.prompts, ...content.backbone.prompts])
@@ -84,6 +90,7 @@ export function openEvaluationSet(path: string): EvaluationSet {
     path,
     pictures,
     instances,
+    scene: (prompt) => pictures.bytes(prompt, "scenes"),
     photo: (subject) => ({ pixels: pictures.bytes(subject, "photos"), width, height }),
   };
 }

@@ -2,7 +2,7 @@
 import type { Method } from "../baselines/method.ts";
 import { entropy } from "./metrics.ts";
 import type { Plan } from "./protocol.ts";
-import type { BackboneRecord, ConceptRecord, RecordFile, RunRecord, TimingRecord } from "./records.ts";
+import type { BackboneRecord, ConceptRecord, Named, RecordFile, RunRecord, TimingRecord } from "./records.ts";
 
 /** A mean over subjects with its standard error; NaN for nothing, and for the error of one subject. */
 export interface Estimate {
@@ -32,11 +32,17 @@ export interface Row {
   readonly offsets: Estimate;
 }
 
+/** Shares of pictures whose subject, and whose places and looks, are named rightly. */
+export interface Naming {
+  readonly name: number;
+  readonly scene: number;
+}
+
 export interface Summary {
   readonly rows: readonly Row[];
   /** Shares of the photos themselves whose instance is found: how far retrieval can be trusted. */
   readonly photos: { readonly top1: number; readonly top5: number } | undefined;
-  readonly backbone: { readonly prompts: number; readonly name: number; readonly scene: number } | undefined;
+  readonly backbone: (Naming & { readonly prompts: number; readonly truth: Naming }) | undefined;
   readonly timing: TimingRecord | undefined;
   /** Commits and days of the lines that count. */
   readonly commits: readonly string[];
@@ -103,12 +109,13 @@ function photosOf(records: readonly ConceptRecord[]): Summary["photos"] {
 }
 
 function backboneOf(records: readonly BackboneRecord[]): NonNullable<Summary["backbone"]> {
-  return {
-    prompts: records.length,
-    name: meanOf(records.map((r) => Number(r.rank === 1))),
-    scene: meanOf(records.flatMap((r) => Object.values(r.attributes))),
-  };
+  return { prompts: records.length, ...namingOf(records), truth: namingOf(records.map((r) => r.truth)) };
 }
+
+const namingOf = (named: readonly Named[]): Naming => ({
+  name: meanOf(named.map((r) => Number(r.rank === 1))),
+  scene: meanOf(named.flatMap((r) => Object.values(r.attributes))),
+});
 
 const meanOf = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
 

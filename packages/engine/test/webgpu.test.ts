@@ -117,9 +117,13 @@ describe.skipIf(missing)("webgpu", () => {
     expect((await look.run()).v).toEqual(Float32Array.of(8, 16, 24, 32));
     expect((await runtime.read(["counter"])).counter).toEqual(Float32Array.of(8, 16, 24, 32));
     await runtime.write({ counter: Float32Array.of(1, 1, 1, 1) }, { counter: [2, 2] });
-    await twice.release();
     expect((await look.run()).v).toEqual(Float32Array.of(1, 1, 1, 1));
-    expect((await runtime.read(["counter"])).counter).toEqual(Float32Array.of(1, 1, 1, 1));
+    await twice.run();
+    await twice.release(); // what it made outlives it
+    expect((await look.run()).v).toEqual(Float32Array.of(2, 2, 2, 2));
+    expect((await runtime.read(["counter"])).counter).toEqual(Float32Array.of(2, 2, 2, 2));
+    await runtime.write({ counter: Float32Array.of(3, 3, 3, 3) }, { counter: [2, 2] });
+    expect((await look.run()).v).toEqual(Float32Array.of(3, 3, 3, 3));
     await expect(runtime.read(["nothing"])).rejects.toThrow(/"nothing".*E_VARIABLE/);
   });
 

@@ -12,14 +12,14 @@ import { RuntimeFailure } from "./types.ts";
 type Place = "gpu-buffer" | "cpu";
 
 export class GpuTransfer {
-  /** By place and rank. They live as long as the tensors that came out of them. */
+  /** By place and rank. They are kept, as their memory is that of the tensors that came out of them. */
   private readonly sessions = new Map<string, Promise<Ort.InferenceSession>>();
 
   /** Dtypes that the device can't widen to float32. @throws RuntimeFailure without an adapter */
   async unreadable(): Promise<DType[]> {
     const one = new (onnxruntime().Tensor)("float32", Float32Array.of(1), []);
     try {
-      (await this.upload(one)).dispose();
+      (await this.toDevice(one)).dispose();
     } catch (error) {
       const reason = (error as Error).message.split("\n")[0]!.split(" was false. ").at(-1)!;
       throw new RuntimeFailure(
@@ -37,13 +37,13 @@ export class GpuTransfer {
     }
   }
 
-  /** A float32 tensor from JavaScript's memory in the device's. */
-  upload(tensor: Ort.Tensor): Promise<Ort.Tensor> {
+  /** A copy of a float32 tensor, from wherever it is, in memory of the device that stays. */
+  toDevice(tensor: Ort.Tensor): Promise<Ort.Tensor> {
     return this.move(tensor, "gpu-buffer");
   }
 
   /** The values of a float32 tensor in the device's memory, which stays there. */
-  async download(tensor: Ort.Tensor): Promise<Float32Array> {
+  async values(tensor: Ort.Tensor): Promise<Float32Array> {
     return (await this.move(tensor, "cpu")).data as Float32Array;
   }
 

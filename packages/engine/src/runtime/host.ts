@@ -20,11 +20,17 @@ interface Loaded extends Omit<CompileRequest, "model"> {
   readonly session: Ort.InferenceSession;
 }
 
+interface Variable {
+  readonly tensor: Ort.Tensor;
+  /** The program whose run made it; undefined if it was written. */
+  readonly maker?: number;
+}
+
 export class Host {
   private readonly device: Device;
   private readonly threads: number;
   private readonly programs = new Map<number, Loaded>();
-  private readonly variables = new Map<string, Ort.Tensor>();
+  private readonly variables = new Map<string, Variable>();
   /** Set where variables stay on the device between runs. */
   private readonly gpu: GpuTransfer | undefined;
   private nextId = 1;
@@ -55,7 +61,7 @@ export class Host {
   ): Promise<void> {
     for (const [name, data] of Object.entries(values)) {
       const tensor = new (onnxruntime().Tensor)("float32", data, shapes[name] ?? [data.length]);
-      this.replace(name, this.gpu ? await this.gpu.upload(tensor) : tensor);
+      this.replace(name, { tensor: this.gpu ? await this.gpu.toDevice(tensor) : tensor });
     }
   }
 
@@ -63,7 +69,7 @@ export class Host {
     const values: Record<string, Float32Array> = {};
     for (const name of names) {
       const tensor = this.variable(name);
-      values[name] = this.gpu ? await this.gpu.download(tensor) : (tensor.data as Float32Array);
+      values[name] = this.gpu ? await this.gpu.values(tensor) : (tensor.data as Float32Array);
     }
     return values;
   }
@@ -104,13 +110,17 @@ export class Host {
     for (const { name } of program.variables) given[name] = this.variable(name);
     const results: Record<string, Ort.Tensor> = { ...(await program.session.run(given)) };
     for (const name of program.updates) {
-      this.replace(name, results[`update:${name}`]!);
+      this.replace(name, { tensor: results[`update:${name}`]!, maker: id });
       delete results[`update:${name}`];
     }
     return Object.fromEntries(Object.entries(results).map(([n, t]) => [n, t.data as Float32Array]));
   }
 
   async release(id: number): Promise<void> {
+    // memory of the device goes with the session that took it, also under tensors that are still in use
+    if (this.gpu)
+      for (const [name, { tensor, maker }] of this.variables)
+        if (maker === id) this.replace(name, { tensor: await this.gpu.toDevice(tensor) });
     const session = this.programs.get(id)?.session;
     if (process.env.LIKENESS_PROFILE) session?.endProfiling();
     await session?.release();
@@ -118,13 +128,13 @@ export class Host {
   }
 
   /** Memory of the device is given back at once: the collector doesn't see how large it is. */
-  private replace(name: string, tensor: Ort.Tensor): void {
-    if (this.gpu) this.variables.get(name)?.dispose();
-    this.variables.set(name, tensor);
+  private replace(name: string, value: Variable): void {
+    if (this.gpu) this.variables.get(name)?.tensor.dispose();
+    this.variables.set(name, value);
   }
 
   private variable(name: string): Ort.Tensor {
-    const found = this.variables.get(name);
+    const found = this.variables.get(name)?.tensor;
     if (!found)
       throw new RuntimeFailure(
         "E_VARIABLE",

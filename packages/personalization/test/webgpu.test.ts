@@ -64,7 +64,7 @@ function expectSameRuns(runs: readonly string[]): void {
     ).toBeLessThan(1e-4);
 }
 
-/** Distance of all trained weights over the distance that the training moved them at most. */
+/** ‖cpu − gpu‖ over ‖cpu‖, of some tensors of two checkpoints taken as one vector. */
 function weightsApart(runs: readonly string[], pick: (key: string) => boolean): number {
   const [cpu, gpu] = runs.map((run) => readSafetensorsHeader(join(run, "checkpoint.safetensors")));
   const all = (header: typeof cpu): Float32Array[] =>

@@ -1,16 +1,45 @@
 /** Contrastive training of a CLIP pair: Stable Diffusion's text encoder and the picture encoder beside it. */
-import { add, constant, counterRandom, type Feeds, input, mul, type Tensor, Variables } from "@likeness/engine";
+import {
+  add,
+  constant,
+  counterRandom,
+  type Feeds,
+  input,
+  logSumExp,
+  mean,
+  mul,
+  sub,
+  sum,
+  type Tensor,
+  Variables,
+  type Weights,
+} from "@likeness/engine";
 import type { CLIPTextConfig, CLIPVisionConfig } from "../config/clip.ts";
+import { ConfigError } from "../config/parse.ts";
 import { contrastiveLoss, logitScale, logitsPerText, textEmbeds } from "../models/clip.ts";
 import { clipTextModel, embedTokens, pooledText } from "../models/clip-text.ts";
 import { clipVisionModel, imageEmbeds } from "../models/clip-vision.ts";
 import type { CLIPTokenizer } from "../tokenizers/index.ts";
-import type { PictureFile } from "./data.ts";
-import type { TrainingTask } from "./loop.ts";
+import { groupBy, type PictureFile } from "./data.ts";
+import { type TrainingTask, weighted } from "./loop.ts";
 
 export interface ClipTrainingOptions {
   readonly batchSize: number;
   readonly seed: number;
+  readonly groups: ClipGroups | null;
+  readonly labels: ClipLabels | null;
+}
+
+/** Pictures that are hard to tell apart come in one batch: `size` of them alike in the fields `by` of their specs. */
+export interface ClipGroups {
+  readonly by: readonly string[];
+  readonly size: number;
+}
+
+/** Beside the contrast of a batch, both towers also classify their side by the fields `by` of its spec, against one table. */
+export interface ClipLabels {
+  readonly by: readonly string[];
+  readonly weight: number;
 }
 
 /** Pixel statistics of OpenAI's CLIP, red, green, blue, for pictures in [0, 1]. */
@@ -39,37 +68,115 @@ export function clipTask(
   vision: CLIPVisionConfig,
   tokenizer: CLIPTokenizer,
   data: PictureFile,
-  { batchSize: b, seed }: ClipTrainingOptions,
+  { batchSize: b, seed, groups, labels }: ClipTrainingOptions,
   start: (key: string) => Float32Array | undefined,
 ): TrainingTask {
   const captions = data.list("captions");
   const variables = new Variables({ seed, start });
   const [t, v, c] = ["text_encoder/", "image_encoder/", "clip/"].map((name) => variables.weights(name));
+  const draw = groups ? alikeBatches(likenesses(data, groups.by), b, groups.size) : anyBatches(data.count, b);
   const length = tokenizer.modelMaxLength;
   const ids = input("input_ids", [b, length], "int32");
   const states = clipTextModel(t!, text, { inputsEmbeds: embedTokens(t!, text, ids) });
   const pooled = pooledText(states.lastHiddenState, input("eos", [b], "int32"));
   const picture = clipVisionModel(v!, vision, clipPixels(input("pixels", [b, 3, data.height, data.width])));
-  const logits = logitsPerText(
-    textEmbeds(c!, text, vision.projection_dim, pooled),
-    imageEmbeds(v!, vision, picture.pooled),
-    logitScale(c!, { logit_scale_init_value: 2.6592 }),
-  );
+  const texts = textEmbeds(c!, text, vision.projection_dim, pooled);
+  const images = imageEmbeds(v!, vision, picture.pooled);
+  const contrast = contrastiveLoss(logitsPerText(texts, images, logitScale(c!, LOGIT_SCALE)));
+  const classes = labels && classification(variables.weights("labels/"), likenesses(data, labels.by), texts, images);
   return {
     variables,
     batchSize: b,
-    scalars: { loss: contrastiveLoss(logits) },
+    scalars: classes
+      ? {
+          loss: weighted([
+            [1, contrast],
+            [labels.weight, classes.text],
+            [labels.weight, classes.image],
+          ]),
+          contrast,
+          text_label: classes.text,
+          image_label: classes.image,
+        }
+      : { loss: contrast },
     feeds: (step): Feeds => {
-      const random = counterRandom(seed, `clip step ${step}`);
-      const indices = Int32Array.from({ length: b }, () => random.int(data.count));
+      const indices = draw(counterRandom(seed, `clip step ${step}`));
       return {
         pixels: data.batch(indices),
+        ...classes?.feeds(indices),
         ...tokenFeeds(
           tokenizer,
           Array.from(indices, (i) => captions[i]!),
         ),
       };
     },
+  };
+}
+
+/** CLIP's own start value: a temperature of 0.07. */
+const LOGIT_SCALE = { logit_scale_init_value: 2.6592 };
+
+/**
+ * Cross-entropy of texts and of images (B, D) against one learned table of label embeddings. A batch alone shows a tower few
+ * wrong answers, and while the other tower knows nothing, it learns nothing; the table gives both all labels at every step.
+ * It belongs to no tower and is not saved.
+ */
+function classification(w: Weights, likeness: readonly string[], texts: Tensor, images: Tensor) {
+  const names = [...new Set(likeness)];
+  const index = new Map(names.map((name, i) => [name, i]));
+  const [b, d] = texts.shape as [number, number];
+  const table = w.get("table", [names.length, d], { kind: "normal", std: d ** -0.5 });
+  const right = input("labels", [b, names.length]);
+  const loss = (embeds: Tensor, tower: string): Tensor => {
+    const logits = logitsPerText(embeds, table, logitScale(w.at(tower), LOGIT_SCALE));
+    return mean(sub(logSumExp(logits, [1]), sum(mul(logits, right), [1])));
+  };
+  return {
+    text: loss(texts, "text"),
+    image: loss(images, "image"),
+    feeds: (indices: Int32Array): Feeds => {
+      const labels = new Float32Array(b * names.length);
+      for (const [row, i] of indices.entries()) labels[row * names.length + index.get(likeness[i]!)!] = 1;
+      return { labels };
+    },
+  };
+}
+
+type Draw = (random: ReturnType<typeof counterRandom>) => Int32Array;
+
+const anyBatches =
+  (count: number, b: number): Draw =>
+  (random) =>
+    Int32Array.from({ length: b }, () => random.int(count));
+
+/** What each picture shares with others: its values of the given fields. @throws ConfigError for a field that it lacks */
+function likenesses(data: PictureFile, by: readonly string[]): string[] {
+  const specs = data.list("specs") as unknown as Readonly<Record<string, unknown>>[];
+  const missing = by.find((field) => specs.some((spec) => !(field in spec)));
+  if (missing !== undefined)
+    throw new ConfigError(
+      `${data.header.path}: "groups": "by": needed fields of the pictures' specs, found "${missing}"; they have ${Object.keys(specs[0]!).join(", ")}.`,
+    );
+  return specs.map((spec) => JSON.stringify(by.map((field) => spec[field])));
+}
+
+/**
+ * Draws batches of b pictures in runs of `size` that are alike; each picture at most once in a run.
+ * Chosen by a picture of it, a likeness comes as often as it is common. Without this, place and look tell most pictures of
+ * a batch apart, and nothing drives the towers to see what the subject is.
+ */
+export function alikeBatches(likeness: readonly string[], b: number, size: number): Draw {
+  const alike = groupBy(likeness.keys(), (i) => likeness[i]!);
+  return (random) => {
+    const chosen: number[] = [];
+    while (chosen.length < b) {
+      const members = alike.get(likeness[random.int(likeness.length)]!)!;
+      const picks = new Set<number>();
+      const needed = Math.min(size, members.length, b - chosen.length);
+      while (picks.size < needed) picks.add(members[random.int(members.length)]!);
+      chosen.push(...picks);
+    }
+    return Int32Array.from(chosen);
   };
 }
 

@@ -33,7 +33,20 @@ export const AutoencoderTraining = z.strictObject({
   resolution: z.int().positive().nullable().default(null),
 });
 
-export const ClipTraining = z.strictObject({ task: z.literal("clip"), ...shared });
+export const ClipTraining = z.strictObject({
+  task: z.literal("clip"),
+  ...shared,
+  /** Batches of pictures that are hard to tell apart: runs of `size` that agree in the fields `by` of metadata `specs`. */
+  groups: z
+    .strictObject({ by: z.array(z.string()).min(1), size: z.int().min(2) })
+    .nullable()
+    .default(null),
+  /** Both towers also learn to tell the fields `by` of metadata `specs`, with this weight, through a table that isn't kept. */
+  labels: z
+    .strictObject({ by: z.array(z.string()).min(1), weight: z.number().positive().default(0.5) })
+    .nullable()
+    .default(null),
+});
 
 export const UnetTraining = z.strictObject({
   task: z.literal("unet"),

@@ -84,3 +84,15 @@ export function toPixels(planes: Float32Array, h: number, w: number): Uint8Array
       out[i * 3 + c] = Math.round(Math.min(1, Math.max(0, planes[c * h * w + i]! / 2 + 0.5)) * 255);
   return out;
 }
+
+/** Things by name, both in the order in which they come. */
+export function groupBy<T>(things: Iterable<T>, nameOf: (thing: T) => string): Map<string, T[]> {
+  const found = new Map<string, T[]>();
+  for (const thing of things) {
+    const name = nameOf(thing);
+    const group = found.get(name);
+    if (group) group.push(thing);
+    else found.set(name, [thing]);
+  }
+  return found;
+}

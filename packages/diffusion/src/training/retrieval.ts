@@ -4,7 +4,7 @@ import type { CLIPVisionConfig } from "../config/clip.ts";
 import { contrastiveLoss, logitScale, logitsPerText } from "../models/clip.ts";
 import { clipVisionModel, imageEmbeds } from "../models/clip-vision.ts";
 import { clipPixels } from "./clip.ts";
-import type { PictureFile } from "./data.ts";
+import { groupBy, type PictureFile } from "./data.ts";
 import type { TrainingTask } from "./loop.ts";
 
 export interface RetrievalTrainingOptions {
@@ -55,8 +55,8 @@ export function instanceBatches(
   b: number,
   siblings: number,
 ): (random: ReturnType<typeof counterRandom>) => Int32Array {
-  const instances = groups(subjects.keys(), (i) => subjects[i]!);
-  const families = groups(instances.keys(), (key) => key.slice(0, key.lastIndexOf("/")));
+  const instances = groupBy(subjects.keys(), (i) => subjects[i]!);
+  const families = groupBy(instances.keys(), (key) => key.slice(0, key.lastIndexOf("/")));
   const keys = [...instances.keys()];
   return (random) => {
     const chosen: number[] = [];
@@ -77,10 +77,4 @@ export function instanceBatches(
     }
     return Int32Array.from(chosen);
   };
-}
-
-function groups<T>(things: Iterable<T>, nameOf: (thing: T) => string): Map<string, T[]> {
-  const found = new Map<string, T[]>();
-  for (const thing of things) found.set(nameOf(thing), [...(found.get(nameOf(thing)) ?? []), thing]);
-  return found;
 }

@@ -159,9 +159,8 @@ function prepareClip(config: ConfigOf<"clip">, data: PictureFile, start: Start):
   const text = readConfig(CLIPTextConfig, join(config.model, "text_encoder", "config.json"));
   const vision = readConfig(CLIPVisionConfig, join(config.model, "image_encoder", "config.json"));
   const tokenizer = loadCLIPTokenizer(join(config.model, "tokenizer"));
-  return {
-    task: clipTask(text, vision, tokenizer, data, { batchSize: config.batch_size, seed: config.seed }, start),
-  };
+  const { batch_size: batchSize, seed, groups, labels } = config;
+  return { task: clipTask(text, vision, tokenizer, data, { batchSize, seed, groups, labels }, start) };
 }
 
 function prepareRetrieval(config: ConfigOf<"retrieval">, data: PictureFile, start: Start): PreparedRun {

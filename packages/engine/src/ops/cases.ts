@@ -218,6 +218,14 @@ export const cases: Record<Exclude<keyof typeof ops, NotOps>, Case[]> = {
         [8, 8, 3, 3],
       ],
     },
+    { f: conv(1, 1), shapes: [[3, 5, 4, 6], [2, 5, 3, 3], [2]] },
+    {
+      f: conv(1, 2),
+      shapes: [
+        [2, 2, 5, 6],
+        [3, 2, 5, 5],
+      ],
+    },
   ],
   conv2dInputGrad: [
     {

@@ -45,13 +45,42 @@ const convOp = defineOp1<ConvAttrs>({
       );
     return { shape: [b, o, outExtent(h, kh, attrs), outExtent(wd, kw, attrs)], dtype: x!.dtype };
   },
-  lower: (g, names, { attrs, inputs }) => g.add("Conv", names, onnxAttrs(attrs, inputs[1]!.shape.slice(2))),
+  lower: (g, names, { attrs, inputs }) => convolve(g, names, inputs[0]!.shape, inputs[1]!.shape, attrs),
   vjp: ({ inputs: [x, w, b], attrs }, [dy]) => [
     conv2dInputGrad(dy!, w!, x!.shape, attrs),
     conv2dWeightGrad(x!, dy!, w!.shape, attrs),
     ...(b ? [sum(dy!, [0, 2, 3])] : []),
   ],
 });
+
+/** Pictures of so few pixels go through the CPU's Conv one under another (bench/conv.ts). */
+const STACKED_PIXELS = 64;
+
+/**
+ * The convolution of x (B, C, H, W). ONNX Runtime's CPU kernel does one picture after another, and reaches a quarter of its
+ * speed on small ones. Where the output is as large as the input, small pictures are put one under another, with zero
+ * rows between them, and become one large picture.
+ */
+function convolve(
+  g: GraphBuilder,
+  [x, ...rest]: readonly string[],
+  shape: Shape,
+  kernel: Shape,
+  attrs: ConvAttrs,
+): string {
+  const [b, c, h, w] = shape as [number, number, number, number];
+  const [o, , kh, kw] = kernel as [number, number, number, number];
+  const onnx = onnxAttrs(attrs, [kh, kw]);
+  const gap = attrs.padding;
+  const same = attrs.stride === 1 && kh === 2 * gap + 1 && kw === kh;
+  if (g.device !== "cpu" || !same || b === 1 || h * w > STACKED_PIXELS) return g.add("Conv", [x!, ...rest], onnx);
+  const first = g.transpose(g.reshape(x!, [b, c, h * w]), [1, 0, 2]);
+  const spaced = gap ? g.add("Pad", [first, g.ints([0, 0, 0, 0, 0, gap * w])]) : first;
+  const y = g.add("Conv", [g.reshape(spaced, [1, c, b * (h + gap), w]), ...rest], onnx);
+  const pictures = g.reshape(y, [o, b, (h + gap) * w]);
+  const cut = gap ? g.slice(pictures, [0], [h * w], [2]) : pictures;
+  return g.reshape(g.transpose(cut, [1, 0, 2]), [b, o, h, w]);
+}
 
 /** Cotangent of conv2d's input, of shape `shape`: the transposed convolution of dy (B, O, H', W') with w. */
 export const conv2dInputGrad: (dy: Tensor, w: Tensor, shape: Shape, attrs: ConvAttrs) => Tensor = (
@@ -79,7 +108,7 @@ const inputGradOp = defineOp1<ConvAttrs & { shape: Shape }>({
     if (flip) {
       const swapped = g.transpose(w!, [1, 0, 2, 3]);
       const flipped = g.slice(swapped, [-1, -1], [-kh - 1, -kw - 1], [2, 3], [-1, -1]);
-      return g.add("Conv", [dy!, flipped], onnxAttrs({ stride: 1, padding: kh - 1 - padding }, [kh, kw]));
+      return convolve(g, [dy!, flipped], inputs[0]!.shape, [c, o, kh, kw], { stride: 1, padding: kh - 1 - padding });
     }
     const extra = h - ((inputs[0]!.shape[2]! - 1) * stride - 2 * padding + kh);
     return g.add("ConvTranspose", [dy!, w!], { ...onnxAttrs(attrs, [kh, kw]), output_padding: [extra, extra] });
@@ -107,7 +136,7 @@ export const conv2dWeightGrad: (x: Tensor, dy: Tensor, shape: Shape, attrs: Conv
 const weightGradOp = defineOp1<ConvAttrs & { shape: Shape }>({
   name: "conv2dWeightGrad",
   infer: ([x], { shape }) => ({ shape, dtype: x!.dtype }),
-  // One matrix product per kernel tap over shifted views: dW[:, :, i, j] = dy · shift(x, i, j)ᵀ.
+  // Matrix products of shifted views: dW[:, :, i, j] = dy · shift(x, i, j)ᵀ, all taps in one while the views fit a cache.
   lower: (g, names, ctx) => {
     const { shape, stride, padding } = ctx.attrs;
     const [o, c, kh, kw] = shape as [number, number, number, number];
@@ -116,6 +145,9 @@ const weightGradOp = defineOp1<ConvAttrs & { shape: Shape }>({
       return g.reshape(g.add("Gemm", [dy!, x!], { transB: 1 }), shape);
     }
     const same = stride === 1 && kh === 3 && kw === 3 && padding === 1;
+    const [b, , h, w] = ctx.inputs[0]!.shape as [number, number, number, number];
+    const views = 4 * b * h * w * kh * kw * Math.min(o, c);
+    if (same && b > 1 && g.device === "cpu" && views <= VIEWS_BYTES) return tapsInOne(g, names, ctx.inputs);
     const taps = same ? tapsOfSame(g, names, ctx.inputs, o < c) : tapsOfAny(g, names, ctx);
     const stacked = g.add(
       "Concat",
@@ -129,6 +161,34 @@ const weightGradOp = defineOp1<ConvAttrs & { shape: Shape }>({
     conv2d(x!, ddw!, undefined, attrs),
   ],
 });
+
+/** Above this, the shifted views that `tapsInOne` keeps fall out of the cache, and a product per tap is faster. */
+const VIEWS_BYTES = 24e6;
+
+/**
+ * dW (O, C, 3, 3) of a convolution with padding 1. With pixels first and channels last, a shift is a cut of whole blocks; the
+ * nine views side by side make one product. Of the two tensors, the one with fewer channels is shifted.
+ */
+function tapsInOne(g: GraphBuilder, names: readonly string[], inputs: readonly Tensor[]): string {
+  const [b, c, h, w] = inputs[0]!.shape as [number, number, number, number];
+  const o = inputs[1]!.shape[1]!;
+  const pixels = b * h * w;
+  const [xs, dys] = names.map((name, i) => g.transpose(g.reshape(name, [b * (i ? o : c), h * w]), [1, 0]));
+  const shiftDy = o < c;
+  const [narrow, wide] = shiftDy ? [o, c] : [c, o];
+  const grid = g.reshape(shiftDy ? dys! : xs!, [h, w, b * narrow]);
+  const padded = g.add("Pad", [grid, g.ints([1, 1, 0, 1, 1, 0])]);
+  const views = [0, 1, 2].flatMap((i) =>
+    [0, 1, 2].map((j) => {
+      const [top, left] = shiftDy ? [2 - i, 2 - j] : [i, j];
+      return g.reshape(g.slice(padded, [top, left], [top + h, left + w], [0, 1]), [pixels, narrow]);
+    }),
+  );
+  const still = g.reshape(shiftDy ? xs! : dys!, [pixels, wide]);
+  const taps = g.add("Gemm", [still, g.add("Concat", views, { axis: 1 })], { transA: 1 });
+  const dw = g.transpose(g.reshape(taps, [wide, 9, narrow]), shiftDy ? [2, 0, 1] : [0, 2, 1]);
+  return g.reshape(dw, [o, c, 3, 3]);
+}
 
 /**
  * The nine taps of a 3×3 convolution with padding 1. With one zero column right of each row and one zero row below each

@@ -8,17 +8,18 @@
  */
 import { parseArgs } from "node:util";
 import {
+  add,
   conv2d,
+  conv2dInputGrad,
+  conv2dWeightGrad,
   counterRandom,
-  grad,
-  input,
   matmul,
-  mul,
   type Program,
   type Runtime,
   startRuntime,
   sum,
   type Tensor,
+  variable,
 } from "../packages/engine/src/index.ts";
 
 const { values } = parseArgs({
@@ -32,29 +33,45 @@ const { values } = parseArgs({
 });
 const median = (list: readonly number[]): number => [...list].sort((a, b) => a - b)[list.length >> 1]!;
 const random = counterRandom(1, "bench/conv");
+let prepared = 0;
 
 interface Case {
   readonly name: string;
   readonly flops: number;
   readonly program: Program;
-  readonly feeds: Readonly<Record<string, Float32Array>>;
   readonly ms: number[];
 }
 
-/** A program that computes y from inputs of the given shapes; its output is one number, so that nothing large is copied. */
+/** How much a program does, so that starting it costs little beside it. */
+const WORK = 6e9;
+
+/**
+ * A program that computes y some times over, each from values of its own; they stay where it runs, and one number comes
+ * back.
+ */
 async function prepare(
   runtime: Runtime,
   name: string,
   flops: number,
   shapes: Readonly<Record<string, readonly number[]>>,
-  f: (inputs: Readonly<Record<string, Tensor>>) => Tensor,
+  f: (leaves: Readonly<Record<string, Tensor>>) => Tensor,
 ): Promise<Case> {
-  const inputs = Object.fromEntries(Object.entries(shapes).map(([key, shape]) => [key, input(key, shape)]));
-  const feeds = Object.fromEntries(
-    Object.entries(shapes).map(([key, shape]) => [key, random.normal(shape.reduce((a, b) => a * b, 1))]),
-  );
-  const program = await runtime.compile({ outputs: { y: sum(f(inputs)) } });
-  return { name, flops, program, feeds, ms: [] };
+  const times = Math.ceil(WORK / flops);
+  const results: Tensor[] = [];
+  for (let i = 0; i < times; i++) {
+    const prefix = `${++prepared}.`;
+    const leaves = Object.fromEntries(
+      Object.entries(shapes).map(([key, shape]) => [key, variable(prefix + key, shape)]),
+    );
+    for (const [key, shape] of Object.entries(shapes))
+      await runtime.write(
+        { [prefix + key]: random.normal(shape.reduce((a, b) => a * b, 1)) },
+        { [prefix + key]: shape },
+      );
+    results.push(sum(f(leaves)));
+  }
+  const program = await runtime.compile({ outputs: { y: results.reduce(add) } });
+  return { name, flops: times * flops, program, ms: [] };
 }
 
 const runtime = await startRuntime();
@@ -68,19 +85,19 @@ for (const shape of values.shapes.split(",")) {
   const flops = 2 * b * c * o * 9 * n * n;
   const shapes = { x: [b, c, n, n], w: [o, c, 3, 3] };
   const dy = [b, o, n, n];
-  const conv = (t: Readonly<Record<string, Tensor>>): Tensor => conv2d(t.x!, t.w!, undefined, { padding: 1 });
-  const gradient = (of: "x" | "w") => (t: Readonly<Record<string, Tensor>>) =>
-    grad(sum(mul(conv(t), t.dy!)), [t[of]!])[0]!;
+  const same = { stride: 1, padding: 1 };
   const cases = [
-    await prepare(runtime, "forward", flops, shapes, conv),
-    await prepare(runtime, "d input", flops, { ...shapes, dy }, gradient("x")),
-    await prepare(runtime, "d weight", flops, { ...shapes, dy }, gradient("w")),
+    await prepare(runtime, "forward", flops, shapes, (t) => conv2d(t.x!, t.w!, undefined, same)),
+    await prepare(runtime, "d input", flops, { w: shapes.w, dy }, (t) => conv2dInputGrad(t.dy!, t.w!, shapes.x, same)),
+    await prepare(runtime, "d weight", flops, { x: shapes.x, dy }, (t) =>
+      conv2dWeightGrad(t.x!, t.dy!, shapes.w, same),
+    ),
   ];
   product.ms.length = 0;
   for (let run = 0; run <= Number(values.runs); run++)
     for (const each of [...cases, product]) {
       const since = performance.now();
-      await each.program.run(each.feeds);
+      await each.program.run({});
       if (run > 0) each.ms.push(performance.now() - since);
     }
   const rate = ({ flops, ms }: Case): number => flops / median(ms) / 1e6;

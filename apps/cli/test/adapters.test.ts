@@ -1,28 +1,20 @@
 /** LoRAs, embeddings and exports through the command line, on toy models. */
-import { spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { text } from "node:stream/consumers";
-import { fileURLToPath } from "node:url";
 import { readFloats, readSafetensorsHeader, writeSafetensors } from "@likeness/engine";
-import { relativeError } from "@likeness/engine/testing";
+import { FIXTURES, relativeError } from "@likeness/engine/testing";
 import sharp from "sharp";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { readTexts } from "../src/images/png-text.ts";
+import { type Ended, runLikeness } from "./likeness.ts";
 
-const bin = fileURLToPath(new URL("../bin/likeness.js", import.meta.url));
-const fixture = (name: string): string => fileURLToPath(new URL(`../../../fixtures/${name}`, import.meta.url));
+const fixture = (name: string): string => join(FIXTURES, name);
 const lora = (name: string): string => fixture(`adapters/${name}.safetensors`);
 const folder = mkdtempSync(join(tmpdir(), "likeness-adapters-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-async function likeness(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
-  const child = spawn(process.execPath, [bin, ...args], { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
-  const ended = new Promise<number | null>((r) => child.once("close", r));
-  const [out, err] = await Promise.all([text(child.stdout), text(child.stderr)]);
-  return { code: await ended, out, err };
-}
+const likeness = (...args: string[]): Promise<Ended> => runLikeness(args, { cwd: folder });
 
 const common = (model: string, out: string): string[] => ["--model", fixture(`models/${model}`), "--out", out];
 

@@ -4,23 +4,16 @@ import { copyFileSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { text } from "node:stream/consumers";
-import { fileURLToPath } from "node:url";
 import { writeSafetensors } from "@likeness/engine";
 import sharp from "sharp";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { BIN, type Ended, runLikeness } from "./likeness.ts";
 
-const bin = fileURLToPath(new URL("../bin/likeness.js", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "likeness-cli-"));
 const at = (name: string): string => join(folder, name);
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** Runs the command line in a folder that isn't the repository. */
-async function likeness(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
-  const child = spawn(process.execPath, [bin, ...args], { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
-  const ended = new Promise<number | null>((r) => child.once("close", r));
-  const [out, err] = await Promise.all([text(child.stdout), text(child.stderr)]);
-  return { code: await ended, out, err };
-}
+const likeness = (...args: string[]): Promise<Ended> => runLikeness(args, { cwd: folder });
 
 function forge(name: string, header: string, data: number): void {
   const json = Buffer.from(header);
@@ -186,7 +179,7 @@ test("doctor names the devices that are there", async () => {
 });
 
 test("a reader that stops early is no error", async () => {
-  const child = spawn("sh", ["-c", `"${process.execPath}" "${bin}" --help | head -n 1`], {
+  const child = spawn("sh", ["-c", `"${process.execPath}" "${BIN}" --help | head -n 1`], {
     stdio: ["ignore", "pipe", "pipe"],
   });
   const err = text(child.stderr);

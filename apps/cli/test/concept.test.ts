@@ -1,25 +1,18 @@
 /** From photo to pictures through the command line, on toy models; and what a concept must not be used for. */
-import { spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { text } from "node:stream/consumers";
-import { fileURLToPath } from "node:url";
+import { FIXTURES } from "@likeness/engine/testing";
 import sharp from "sharp";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { readTexts } from "../src/images/png-text.ts";
+import { type Ended, runLikeness } from "./likeness.ts";
 
-const bin = fileURLToPath(new URL("../bin/likeness.js", import.meta.url));
-const toy = (name: string): string => fileURLToPath(new URL(`../../../fixtures/models/${name}`, import.meta.url));
+const toy = (name: string): string => join(FIXTURES, "models", name);
 const folder = mkdtempSync(join(tmpdir(), "likeness-concept-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-async function likeness(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
-  const child = spawn(process.execPath, [bin, ...args], { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
-  const ended = new Promise<number | null>((r) => child.once("close", r));
-  const [out, err] = await Promise.all([text(child.stdout), text(child.stderr)]);
-  return { code: await ended, out, err };
-}
+const likeness = (...args: string[]): Promise<Ended> => runLikeness(args, { cwd: folder });
 
 const generate = (prompt: string, model: string, out: string): string[] => [
   ...["generate", prompt, "--model", toy(model), "--concept", "concept.safetensors"],

@@ -1,10 +1,7 @@
 /** `likeness evaluate` from outside, on a toy model and a set of the world's: report, sheets, resumption, Ctrl-C. */
-import { type ChildProcess, spawn } from "node:child_process";
 import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { text } from "node:stream/consumers";
-import { fileURLToPath } from "node:url";
 import { loadModel } from "@likeness/diffusion";
 import { writeSafetensors } from "@likeness/engine";
 import { FIXTURES, readGolden } from "@likeness/engine/testing";
@@ -12,8 +9,8 @@ import sharp from "sharp";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { writeToyEncoder } from "../../../packages/personalization/test/toy-encoder.ts";
 import { drawSprites, subjectBy, writeEvaluationSet } from "../../../packages/world/src/index.ts";
+import { type Ended, endOf, type LikenessProcess, startLikeness } from "./likeness.ts";
 
-const bin = fileURLToPath(new URL("../bin/likeness.js", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "likeness-evaluate-run-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 const at = (...names: string[]): string => join(folder, ...names);
@@ -38,20 +35,13 @@ const write = (name: string, changes: object = {}): string => {
   return `${name}.json`;
 };
 
-const start = (...args: string[]): ChildProcess =>
-  spawn(process.execPath, [bin, "evaluate", ...args], { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
-
-async function likeness(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
-  const child = start(...args);
-  const ended = new Promise<number | null>((r) => child.once("close", r));
-  const [out, err] = await Promise.all([text(child.stdout!), text(child.stderr!)]);
-  return { code: await ended, out, err };
-}
+const start = (...args: string[]): LikenessProcess => startLikeness(["evaluate", ...args], { cwd: folder });
+const evaluate = (...args: string[]): Promise<Ended> => endOf(start(...args));
 
 const records = (name: string): string => readFileSync(at("runs", name, "records.ndjson"), "utf8");
 
 test("report and sheets from a set that the world wrote; run again, it measures nothing and says the same", async () => {
-  const first = await likeness(write("whole"));
+  const first = await evaluate(write("whole"));
   expect(first, first.err).toMatchObject({ code: 0, out: "docs/whole.md\n" });
   expect(readdirSync(at("docs")).sort()).toEqual(["whole-methods.png", "whole-subjects.png", "whole.md"]);
   const report = readFileSync(at("docs", "whole.md"), "utf8");
@@ -61,7 +51,7 @@ test("report and sheets from a set that the world wrote; run again, it measures 
   expect((await sharp(at("docs", "whole-subjects.png")).metadata()).width).toBeGreaterThan(3 * 128);
   const before = records("whole");
   expect(before.trim().split("\n")).toHaveLength(2 + 2 * 2); // prompts of the base model; methods by subjects
-  const { code, out, err } = await likeness("whole.json", "--json");
+  const { code, out, err } = await evaluate("whole.json", "--json");
   expect(code, err).toBe(0);
   const result = JSON.parse(out);
   expect(result).toMatchObject({ path: "docs/whole.md", backbone: { prompts: 2 } });
@@ -88,13 +78,13 @@ test("Ctrl-C ends it within a second with code 130, writes no report, and the ne
   expect(existsSync(at("docs", "stopped.md"))).toBe(false);
   const kept = records("stopped");
   write("stopped", { methods: [{ method: "class-word" }] });
-  expect(await likeness("stopped.json")).toMatchObject({ code: 0 });
+  expect(await evaluate("stopped.json")).toMatchObject({ code: 0 });
   expect(records("stopped")).toBe(kept);
 });
 
 test("timings are of whole processes, and kept", async () => {
   write("timed", { methods: [{ method: "class-word" }], backbone: 0, subjects: 1, timings: 1 });
-  const { code, err } = await likeness("timed.json");
+  const { code, err } = await evaluate("timed.json");
   expect(code, err).toBe(0);
   const timing = records("timed")
     .trim()

@@ -1,13 +1,11 @@
 /** `likeness evaluate` from outside: what it refuses before it starts. */
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { FIXTURES } from "@likeness/engine/testing";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { runLikeness } from "./likeness.ts";
 
-const bin = fileURLToPath(new URL("../bin/likeness.js", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "likeness-evaluate-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
@@ -32,16 +30,13 @@ test.each<[string, object, RegExp]>([
   ["a set that isn't there", { ...good, set: "none.safetensors" }, /set \(none\.safetensors\): .*no such file/],
   ["a model without judges", good, /image_encoder .*found no text_projection\.safetensors/],
   ["a report that is no .md", { ...good, out: "report.txt" }, /"out": found "report\.txt"/],
-])("%s: one line, exit code 2, no file", (name, json, message) => {
+])("%s: one line, exit code 2, no file", async (name, json, message) => {
   const file = `${name.replaceAll(" ", "-")}.json`;
   writeFileSync(join(folder, file), JSON.stringify(json));
   const before = readdirSync(folder);
-  const { status, stdout, stderr } = spawnSync(process.execPath, [bin, "evaluate", file], {
-    cwd: folder,
-    encoding: "utf8",
-  });
-  expect({ status, stdout }, stderr).toEqual({ status: 2, stdout: "" });
-  expect(stderr.trim().split("\n")).toHaveLength(1);
-  expect(stderr).toMatch(message);
+  const { code, out, err } = await runLikeness(["evaluate", file], { cwd: folder });
+  expect({ code, out }, err).toEqual({ code: 2, out: "" });
+  expect(err.trim().split("\n")).toHaveLength(1);
+  expect(err).toMatch(message);
   expect(readdirSync(folder)).toEqual(before);
 });

@@ -1,29 +1,21 @@
 /** `likeness generate` from outside, on toy models: the same latents as diffusers' pipelines, and what it refuses. */
-import { spawn } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { text } from "node:stream/consumers";
-import { fileURLToPath } from "node:url";
 import { readFloats, readSafetensorsHeader, writeSafetensors } from "@likeness/engine";
 import { FIXTURES, readGolden, relativeError } from "@likeness/engine/testing";
 import sharp from "sharp";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { sizeFrom } from "../src/images/init-image.ts";
 import { readTexts } from "../src/images/png-text.ts";
+import { type Ended, endOf, runLikeness, startLikeness } from "./likeness.ts";
 
-const bin = fileURLToPath(new URL("../bin/likeness.js", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "likeness-generate-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 const golden = readGolden("pipelines");
 const { prompt, negative } = JSON.parse(golden.metadata.defaults!) as { prompt: string; negative: string };
 
-async function likeness(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
-  const child = spawn(process.execPath, [bin, ...args], { cwd: folder, stdio: ["ignore", "pipe", "pipe"] });
-  const ended = new Promise<number | null>((r) => child.once("close", r));
-  const [out, err] = await Promise.all([text(child.stdout), text(child.stderr)]);
-  return { code: await ended, out, err };
-}
+const likeness = (...args: string[]): Promise<Ended> => runLikeness(args, { cwd: folder });
 
 const generate = (text: string, ...more: string[]): string[] => [
   ...["generate", text, "--model", join(FIXTURES, "models", "sd1"), "--negative-prompt", negative],
@@ -60,13 +52,11 @@ test.each<[string, string, string[], string]>([
 
 test("Ctrl-C between two batches keeps the pictures that are done, whole", async () => {
   const flags = ["--steps", "200", "--num-images", "50", "--batch-size", "1", "--out", "many"];
-  const child = spawn(process.execPath, [bin, ...generate(prompt, ...flags)], {
-    cwd: folder,
-    stdio: ["ignore", "pipe", "ignore"],
-  });
+  const child = startLikeness(generate(prompt, ...flags), { cwd: folder });
+  const ended = endOf(child);
   await new Promise((r) => child.stdout.once("data", r));
   child.kill("SIGINT");
-  expect(await new Promise((r) => child.once("close", r))).toBe(130);
+  expect((await ended).code).toBe(130);
   const kept = readdirSync(join(folder, "many"));
   expect(kept[0]).toBe("00001-5.png");
   expect(kept.length).toBeLessThan(50);

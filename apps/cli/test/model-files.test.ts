@@ -1,5 +1,4 @@
 /** Base models of every kind through the command line: one file, shards of a variant, a name in the cache; bad ones. */
-import { spawn } from "node:child_process";
 import {
   cpSync,
   mkdirSync,
@@ -13,23 +12,17 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { text } from "node:stream/consumers";
-import { fileURLToPath } from "node:url";
+import { FIXTURES } from "@likeness/engine/testing";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { BIN, type Ended, runLikeness } from "./likeness.ts";
 
-const bin = fileURLToPath(new URL("../bin/likeness.js", import.meta.url));
-const fixture = (name: string): string => fileURLToPath(new URL(`../../../fixtures/${name}`, import.meta.url));
+const fixture = (name: string): string => join(FIXTURES, name);
 const folder = mkdtempSync(join(tmpdir(), "likeness-files-"));
 const at = (name: string): string => join(folder, name);
 afterAll(() => rmSync(folder, { recursive: true }));
 
-async function likeness(...args: string[]): Promise<{ code: number | null; out: string; err: string }> {
-  const env = { ...process.env, HF_HUB_CACHE: at("cache"), HF_HUB_OFFLINE: "1" };
-  const child = spawn(process.execPath, [bin, ...args], { cwd: folder, env, stdio: ["ignore", "pipe", "pipe"] });
-  const ended = new Promise<number | null>((r) => child.once("close", r));
-  const [out, err] = await Promise.all([text(child.stdout), text(child.stderr)]);
-  return { code: await ended, out, err };
-}
+const likeness = (...args: string[]): Promise<Ended> =>
+  runLikeness(args, { cwd: folder, env: { HF_HUB_CACHE: at("cache"), HF_HUB_OFFLINE: "1" } });
 
 const SHARDED = fixture("models/sharded-fp16");
 const ONE_FILE = [
@@ -152,7 +145,7 @@ test.each<[string, () => string[], string]>([
     () => ["--model", fixture("models/sd1/unet")],
     "found a folder of one component. Name the folder above it.",
   ],
-  ["a text as the model", () => ["--model", bin], "found a file of another kind. Check --model."],
+  ["a text as the model", () => ["--model", BIN], "found a file of another kind. Check --model."],
   ["no such variant", () => ["--model", fixture("models/bf16"), "--variant", "fp16"], 'variant "fp16" ('],
   [
     "no such name in the cache",

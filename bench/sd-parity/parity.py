@@ -22,9 +22,11 @@ from memory import watched
 from PIL import Image
 from report import markdown, row_text
 from safetensors.numpy import load_file
-from schedulers import SCHEDULERS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "fixtures/make"))
+from scheduler_classes import SCHEDULERS  # noqa: E402
+
 DATA = ROOT / "data/sd-parity"
 
 

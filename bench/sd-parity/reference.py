@@ -7,15 +7,17 @@ import argparse
 import json
 import os
 import pathlib
+import sys
 import time
 
 os.environ["TRANSFORMERS_VERBOSITY"] = os.environ["DIFFUSERS_VERBOSITY"] = "error"
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "fixtures/make"))
 
 import diffusers  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from memory import status  # noqa: E402
-from schedulers import SCHEDULERS  # noqa: E402
+from scheduler_classes import SCHEDULERS  # noqa: E402
 
 parser = argparse.ArgumentParser()
 parser.add_argument("model")

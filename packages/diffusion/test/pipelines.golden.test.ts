@@ -1,4 +1,6 @@
 /** Whole generations against diffusers' pipelines on toy models: from the seed to the last latents. */
+import { createHash } from "node:crypto";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { LikenessError, type Runtime, startRuntime } from "@likeness/engine";
 import { FIXTURES, readGolden, relativeError } from "@likeness/engine/testing";
@@ -30,6 +32,12 @@ beforeAll(async () => {
   runtime = await startRuntime({ inProcess: true });
 });
 afterAll(() => runtime.close());
+
+test.each(["pipelines", "noise-schedules"])("%s: made with the schedulers' names as they stand", (name) => {
+  const table = "scheduler_classes.py";
+  const bytes = readFileSync(join(FIXTURES, "make", table));
+  expect(readGolden(name).metadata[table]).toBe(createHash("sha256").update(bytes).digest("hex"));
+});
 
 function run(name: string, changes: Partial<GenerateOptions> = {}): ReturnType<typeof generate> {
   const c = { ...defaults, ...cases[name] };

@@ -28,7 +28,7 @@ export interface GenerateOptions {
   readonly latents?: Float32Array | undefined;
   /** A picture to start from, instead of noise alone. */
   readonly initImage?: InitImage | undefined;
-  /** `steps` are those of all batches together. */
+  /** `steps` are those of all batches together; step 0 says that all is loaded and the first step begins. */
   onStep?(event: { readonly step: number; readonly steps: number }): void;
   /** Pictures as soon as their batch is done, the first of them at position `from`. */
   onImages?(event: { readonly from: number; readonly images: readonly Uint8Array[] }): void | Promise<void>;
@@ -71,6 +71,7 @@ export async function generate(
   let unet = await compileUNet(runtime, denoiser, prompts.length * most, shape);
   const condition = await denoiser.condition(prompts);
   tellCut(model, prompts, options);
+  options.onStep?.({ step: 0, steps });
   const latents = new Float32Array(numImages * size);
   const images: Uint8Array[] = [];
   for (let from = 0, done = 0; from < numImages; from += most, done += perBatch) {

@@ -86,8 +86,9 @@ class Child {
     this.process = fork(fileURLToPath(new URL("./child.ts", import.meta.url)), [device, String(threads)], {
       execArgv: loaderArgs(),
       serialization: "advanced",
-      // Freed blocks stay in the heap, so that results of one step reuse the pages of the one before.
-      env: { ...process.env, MALLOC_MMAP_THRESHOLD_: "4294967296", MALLOC_TRIM_THRESHOLD_: "8589934592" },
+      // Freed blocks stay in the heap, so that results of one step reuse the pages of the one before; but those of 64 MB and
+      // more, most of a session's memory, go back when it is released, and the next program finds room.
+      env: { ...process.env, MALLOC_MMAP_THRESHOLD_: "67108864", MALLOC_TRIM_THRESHOLD_: "8589934592" },
       stdio: ["ignore", "inherit", "inherit", "ipc"],
     });
     this.process.on(

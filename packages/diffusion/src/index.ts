@@ -34,6 +34,7 @@ export * from "./pipelines/image-to-image.ts";
 export * from "./pipelines/text-to-image.ts";
 export * from "./schedulers/index.ts";
 export * from "./tokenizers/index.ts";
+export * from "./training/cached-floats.ts";
 export * from "./training/clip.ts";
 export * from "./training/data.ts";
 export * from "./training/denoiser.ts";

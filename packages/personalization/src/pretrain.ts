@@ -3,7 +3,7 @@ import { mkdirSync } from "node:fs";
 import { join } from "node:path";
 import {
   average,
-  cachedLatents,
+  cachedFloats,
   encodeAll,
   fingerprint,
   loadModel,
@@ -69,7 +69,7 @@ export async function pretrain(
   const source = fingerprint([...vae.files.files.map((f) => f.path), config.data]);
   mkdirSync(config.run, { recursive: true });
   const encoded = (tensor: "images" | "references", before: number): Promise<Float32Array> =>
-    cachedLatents(join(config.run, `${tensor}.latents.safetensors`), source, () =>
+    cachedFloats(join(config.run, `${tensor}.latents.safetensors`), source, () =>
       encodeAll(runtime, vae.weights, vae.config, data, {
         tensor,
         onProgress: (n) => {

@@ -18,6 +18,7 @@ import { fingerprint } from "../loading.ts";
 import { createScheduler } from "../schedulers/index.ts";
 import { loadCLIPTokenizer } from "../tokenizers/index.ts";
 import { autoencoderTask } from "./autoencoder.ts";
+import { cachedFloats } from "./cached-floats.ts";
 import { clipTask } from "./clip.ts";
 import { TrainingConfig } from "./config.ts";
 import { PictureFile } from "./data.ts";
@@ -198,7 +199,7 @@ async function prepareDenoiser(
     alphasCumprod: scheduler.alphasCumprod,
   };
   const vaeWeights = openWeights([at("vae", "diffusion_pytorch_model.safetensors")]).weights();
-  const latents = await cachedLatents(
+  const latents = await cachedFloats(
     join(config.run, "latents.safetensors"),
     fingerprint([at("vae", "diffusion_pytorch_model.safetensors"), config.data]),
     () => encodeAll(runtime, vaeWeights, vae, data, { onProgress: (n) => onCached(n, data.count) }),
@@ -207,21 +208,6 @@ async function prepareDenoiser(
   return {
     task: denoiserTask(parts, data, latents, { batchSize, seed, captionDropout, snrGamma }, start),
   };
-}
-
-/** Latents made once per run: kept beside the checkpoint, and made again if the autoencoder or the data are others. */
-export async function cachedLatents(
-  path: string,
-  source: string,
-  make: () => Promise<Float32Array>,
-): Promise<Float32Array> {
-  if (existsSync(path)) {
-    const header = readSafetensorsHeader(path);
-    if (header.metadata.source === source) return readFloats(header, "latents");
-  }
-  const latents = await make();
-  writeSafetensors(path, { latents: { dtype: "F32", shape: [latents.length], data: latents } }, { source });
-  return latents;
 }
 
 function deviation(values: Float32Array): number {

@@ -3,7 +3,7 @@ import { join } from "node:path";
 import {
   type CLIPVisionConfig,
   type Component,
-  cachedLatents,
+  cachedFloats,
   fingerprint,
   type StableDiffusionModel,
 } from "@likeness/diffusion";
@@ -35,7 +35,7 @@ export async function openJudges(
   const instance = await pictureEmbedder(runtime, retrieval, side);
   const source = fingerprint([set.path, ...retrieval.files.files.map((f) => f.path)]);
   const d = retrieval.config.projection_dim;
-  const flat = await cachedLatents(join(run, "instances.safetensors"), source, async () => {
+  const flat = await cachedFloats(join(run, "instances.safetensors"), source, async () => {
     const all = new Float32Array(set.instances * d);
     for (let at = 0; at < set.instances; at += 256) {
       const n = Math.min(256, set.instances - at);

@@ -155,7 +155,7 @@ function likenesses(data: PictureFile, by: readonly string[]): string[] {
   const missing = by.find((field) => specs.some((spec) => !(field in spec)));
   if (missing !== undefined)
     throw new ConfigError(
-      `${data.header.path}: "groups": "by": needed fields of the pictures' specs, found "${missing}"; they have ${Object.keys(specs[0]!).join(", ")}.`,
+      `${data.header.path}: needed fields of the pictures' specs, found "${missing}"; they have ${Object.keys(specs[0]!).join(", ")}.`,
     );
   return specs.map((spec) => JSON.stringify(by.map((field) => spec[field])));
 }

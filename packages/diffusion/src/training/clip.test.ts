@@ -1,0 +1,103 @@
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { counterRandom, readSafetensorsHeader, startRuntime, writeSafetensors } from "@likeness/engine";
+import { FIXTURES } from "@likeness/engine/testing";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { loadCLIPVision } from "../loading/clip.ts";
+import { alikeBatches } from "./clip.ts";
+import { readTrainingConfig, runTraining } from "./run.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "clip-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+const at = (...names: string[]): string => join(folder, ...names);
+
+/** Four subjects, each a colour, at three places, each a brightness of the upper half. */
+const SUBJECTS = ["fox", "owl", "red", "sun"];
+const PLACES = ["beach", "snow", "night"];
+const specs = Array.from({ length: 48 }, (_, i) => ({
+  subject: SUBJECTS[i % 4]!,
+  place: PLACES[Math.floor(i / 4) % 3]!,
+}));
+const SIDE = 16;
+
+beforeAll(() => {
+  const random = counterRandom(2, "pictures");
+  const pictures = specs.flatMap(({ subject, place }) =>
+    Array.from({ length: SIDE * SIDE * 3 }, (_, k) => {
+      const colour = ((SUBJECTS.indexOf(subject) + 1) >> (k % 3)) & 1 ? 200 : 40;
+      return (k < (SIDE * SIDE * 3) / 2 ? 110 * PLACES.indexOf(place) : colour) + random.int(30);
+    }),
+  );
+  const data = Uint8Array.from(pictures);
+  writeSafetensors(
+    at("scenes.safetensors"),
+    { images: { dtype: "U8", shape: [specs.length, SIDE, SIDE, 3], data } },
+    {
+      captions: JSON.stringify(specs.map(({ subject, place }) => `a ${subject} in the ${place}`)),
+      specs: JSON.stringify(specs),
+    },
+  );
+  for (const part of ["tokenizer", "text_encoder"])
+    cpSync(join(FIXTURES, "models", "sd1", part), at("model", part), { recursive: true });
+  mkdirSync(at("model", "image_encoder"));
+  const tower = { hidden_size: 12, intermediate_size: 24, num_hidden_layers: 1, num_attention_heads: 2 };
+  const vision = { ...tower, image_size: SIDE, patch_size: 8, projection_dim: 12 };
+  writeFileSync(at("model", "image_encoder", "config.json"), JSON.stringify(vision));
+});
+
+const configOf = (run: string, changes: object = {}) => {
+  const paths = { model: at("model"), data: at("scenes.safetensors"), run: at(run) };
+  const numbers = { steps: 60, batch_size: 8, learning_rate: 0.01, warmup_steps: 1, ema_decay: 0.5, logging_steps: 1 };
+  const hard = { groups: { by: ["place"], size: 4 }, labels: { by: ["subject"] } };
+  writeFileSync(at(`${run}.json`), JSON.stringify({ task: "clip", ...paths, ...numbers, ...hard, ...changes }));
+  return readTrainingConfig(at(`${run}.json`));
+};
+
+test("a batch comes in runs of pictures that are alike, none of them twice in a run", () => {
+  const draw = alikeBatches(
+    specs.map((s) => s.place),
+    10,
+    4,
+  );
+  const batch = draw(counterRandom(3));
+  expect(batch).toHaveLength(10);
+  expect(draw(counterRandom(3))).toEqual(batch);
+  const runs = [batch.slice(0, 4), batch.slice(4, 8), batch.slice(8)].map((run) => [...run]);
+  for (const run of runs) {
+    expect(new Set(run).size).toBe(run.length);
+    expect(new Set(run.map((i) => specs[i]!.place)).size).toBe(1);
+  }
+  const places = new Set(Array.from({ length: 20 }, (_, i) => specs[draw(counterRandom(i))[0]!]!.place));
+  expect(places.size).toBe(3);
+  // a likeness that is rarer than a run: all of its pictures, then another
+  const rare = alikeBatches(["a", "b", "b", "b", "b"], 6, 4)(counterRandom(1));
+  expect(rare).toHaveLength(6);
+});
+
+test("both towers learn to tell subjects apart; the table of labels is kept nowhere", async () => {
+  const runtime = await startRuntime({ inProcess: true });
+  expect(await runTraining(runtime, configOf("run"))).toBe(60);
+  const log = readFileSync(at("run", "log.ndjson"), "utf8")
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Record<"loss" | "contrast" | "text_label" | "image_label", number>);
+  const last = log.at(-1)!;
+  expect(last.loss).toBeCloseTo(last.contrast + 0.5 * (last.text_label + last.image_label), 3);
+  const mean = (key: keyof typeof last, rows: typeof log): number => rows.reduce((n, r) => n + r[key], 0) / rows.length;
+  for (const key of ["contrast", "text_label", "image_label"] as const)
+    expect(mean(key, log.slice(-5)), key).toBeLessThan(0.5 * mean(key, log.slice(0, 5)));
+  const { files } = loadCLIPVision(at("model", "image_encoder"));
+  const texts = readSafetensorsHeader(at("model", "text_encoder", "model.safetensors"));
+  const projection = readSafetensorsHeader(at("model", "image_encoder", "text_projection.safetensors"));
+  const kept = [...files.keys(), ...texts.tensors.keys(), ...projection.tensors.keys()];
+  expect(kept).toContain("text_projection.weight");
+  expect(kept.filter((key) => /label|table/.test(key))).toEqual([]);
+});
+
+test("a field that the pictures lack is refused", async () => {
+  const runtime = await startRuntime({ inProcess: true });
+  await expect(runTraining(runtime, configOf("bad", { groups: { by: ["place", "look"], size: 4 } }))).rejects.toThrow(
+    /scenes\.safetensors: needed fields of the pictures' specs, found "look"; they have subject, place\./,
+  );
+});

@@ -171,11 +171,15 @@ test("results go to stdout: version, help, inspect", async () => {
   expect(JSON.parse(out)).toMatchObject({ kind: "textual-inversion", tensors: [{ key: "<cat>", shape: [4] }] });
 });
 
-test("doctor names the devices that are there", async () => {
+test("doctor names the devices that are built in, and says of each GPU whether it works", async () => {
   const { out, code } = await likeness("doctor", "--json");
-  const { ok, checks } = JSON.parse(out) as { ok: boolean; checks: { name: string; found: string }[] };
+  type Check = { name: string; found: string; absent?: boolean };
+  const { ok, checks } = JSON.parse(out) as { ok: boolean; checks: Check[] };
   expect(code).toBe(ok ? 0 : 1);
   expect(checks.find((c) => c.name === "onnxruntime-node")?.found).toMatch(/^\d+\.\d+\.\d+, devices cpu/);
+  const gpu = checks.find((c) => c.name === "webgpu"); // built in on every platform that is supported
+  if (gpu?.absent) expect(gpu.found).toMatch(/needed a GPU that .* shows, found none/);
+  else expect(gpu?.found).toMatch(/^works, \d+\.\d s$/);
 });
 
 test("a reader that stops early is no error", async () => {

@@ -1,12 +1,23 @@
 /** `likeness doctor`: whether this machine and this installation can do the work. */
 import { availableParallelism, freemem, totalmem } from "node:os";
 import { hubCache } from "@likeness/diffusion/hub/cache";
-import { installedDevices, onnxruntimeVersion } from "@likeness/engine";
+import {
+  type Device,
+  devices,
+  input,
+  installedDevices,
+  matmul,
+  onnxruntimeVersion,
+  startRuntime,
+} from "@likeness/engine";
 import { defineCommand } from "../args/command.ts";
 
 interface Check {
   readonly name: string;
+  /** False only for what nothing runs without. */
   readonly ok: boolean;
+  /** Something that the machine may do without: a GPU. */
+  readonly absent?: boolean;
   readonly found: string;
   readonly hint?: string;
 }
@@ -17,11 +28,11 @@ export default defineCommand({
   flags: {},
   examples: ["likeness doctor"],
   async run(_input, _options, { json, print }) {
-    const checks = [node(), platform(), onnxruntime(), await pictures(), cores(), memory(), cache()];
+    const checks = [node(), platform(), onnxruntime(), ...(await gpus()), await pictures(), cores(), memory(), cache()];
     if (json) print({ ok: checks.every((c) => c.ok), checks });
     else
-      for (const { name, ok, found, hint } of checks)
-        print(`${ok ? "ok  " : "FAIL"}  ${name}: ${found}${hint ? `. ${hint}` : ""}`);
+      for (const { name, ok, absent, found, hint } of checks)
+        print(`${absent ? "none" : ok ? "ok  " : "FAIL"}  ${name}: ${found}${hint ? `. ${hint}` : ""}`);
     if (checks.some((c) => !c.ok)) process.exitCode = 1;
   },
 });
@@ -58,6 +69,34 @@ function onnxruntime(): Check {
   } catch (error) {
     const hint = "Run npm ci again; if its download fails: ONNXRUNTIME_NODE_INSTALL=skip npm ci";
     return { name, ok: false, found: firstLine(error), hint };
+  }
+}
+
+/** Installed is not enough: each device besides the CPU multiplies two small matrices. */
+async function gpus(): Promise<Check[]> {
+  const checks: Check[] = [];
+  for (const device of onnxruntime().ok ? devices().filter((name) => name !== "cpu") : []) {
+    try {
+      const begun = performance.now();
+      await multiply(device as Device);
+      checks.push({ name: device, ok: true, found: `works, ${((performance.now() - begun) / 1000).toFixed(1)} s` });
+    } catch (error) {
+      checks.push({ name: device, ok: true, absent: true, found: firstLine(error) });
+    }
+  }
+  return checks;
+}
+
+/** @throws LikenessError E_DEVICE if the device isn't there, Error if it says something else than the product */
+async function multiply(device: Device): Promise<void> {
+  const runtime = await startRuntime({ device });
+  try {
+    const [a, b] = [input("a", [2, 2]), input("b", [2, 2])];
+    const program = await runtime.compile({ outputs: { y: matmul(a, b) } });
+    const { y } = await program.run({ a: Float32Array.of(1, 2, 3, 4), b: Float32Array.of(5, 6, 7, 8) });
+    if (String(y) !== "19,22,43,50") throw new Error(`found ${y} for a product that is 19,22,43,50`);
+  } finally {
+    await runtime.close();
   }
 }
 

@@ -2,6 +2,7 @@
 import { statSync } from "node:fs";
 import { LikenessError } from "@likeness/engine";
 import { loadCLIPVision } from "./loading/clip.ts";
+import { modelFingerprint } from "./loading/fingerprint.ts";
 import { folderParts } from "./loading/folder.ts";
 import type { LoadOptions, Parts, StableDiffusionModel } from "./loading/model.ts";
 import { singleFileParts } from "./loading/single-file.ts";
@@ -29,8 +30,12 @@ export function loadModel(path: string, options: LoadOptions = {}): StableDiffus
     ? { ...(schedulerConfig as object), prediction_type: predictionType }
     : schedulerConfig;
   const scaleFactor = 2 ** (parts.vae.config.block_out_channels.length - 1);
+  let known: string | undefined;
   return {
     ...parts,
+    get fingerprint() {
+      return (known ??= modelFingerprint(parts));
+    },
     imageEncoder: imageEncoder === undefined ? parts.imageEncoder : loadCLIPVision(imageEncoder),
     scheduler: (name) => createScheduler(settings, name, schedulerFile),
     scaleFactor,

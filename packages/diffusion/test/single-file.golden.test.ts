@@ -34,6 +34,11 @@ describe.each(["sd1", "sd2"])("%s, toy", (kind) => {
     expect(model.scheduler().config.prediction_type).toBe(kind === "sd2" ? "v_prediction" : "epsilon");
     expect(model.name).toBe(kind);
   });
+
+  test("and its fingerprint: a concept made with one is for the other too", () => {
+    const folder = join(FIXTURES, "models", kind === "sd2" ? "sharded-fp16" : "bf16");
+    expect(model.fingerprint).toBe(loadModel(folder).fingerprint);
+  });
 });
 
 const DIALECTS: readonly (readonly [string, (key: string) => string])[] = [

@@ -15,6 +15,7 @@ export { atomicWrite, removeTempFiles, withAtomicFile } from "./weights/atomic-w
 export { FileWeights, type KeyMap, openWeights, type Stored } from "./weights/files.ts";
 export { type BadValue, badValues } from "./weights/finite.ts";
 export { fromBfloat16, fromFloat16, toFloat16 } from "./weights/float16.ts";
+export { firstValues } from "./weights/read-at.ts";
 export * from "./weights/safetensors.ts";
 export { initialize, Variables } from "./weights/variables.ts";
 export * from "./weights/weights.ts";

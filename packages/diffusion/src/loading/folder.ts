@@ -11,7 +11,6 @@ import { repoOfSnapshot } from "../hub/cache.ts";
 import { loadCLIPTokenizer } from "../tokenizers/index.ts";
 import { component, dialectOf } from "./component.ts";
 import { refusePipeline } from "./family.ts";
-import { fingerprint } from "./fingerprint.ts";
 import type { LoadOptions, Parts } from "./model.ts";
 import { type WeightFiles, weightFiles } from "./weight-files.ts";
 
@@ -50,18 +49,16 @@ export function folderParts(folder: string, { variant, tokenizer, config }: Load
   const image = hasImage ? files("image_encoder", "model") : undefined;
   expectVariant(folder, variant, [...Object.values(found), ...(image ? [image] : [])]);
   const open = <C>(c: C, { paths }: WeightFiles) => component(c, paths, dialectOf(paths));
-  const [unetPart, textPart] = [open(unet, found.unet), open(text, found.text)];
   return {
     folder,
     name: repoOfSnapshot(resolve(folder)) ?? basename(resolve(folder)),
-    unet: unetPart,
+    unet: open(unet, found.unet),
     vae: open(vae, found.vae),
-    textEncoder: textPart,
+    textEncoder: open(text, found.text),
     imageEncoder: image && open(readConfig(CLIPVisionConfig, join(folder, "image_encoder", "config.json")), image),
     tokenizer: loadCLIPTokenizer(tokenizer ?? join(folder, "tokenizer")),
     schedulerConfig,
     schedulerFile,
-    fingerprint: fingerprint([...unetPart.files.files, ...textPart.files.files].map((f) => f.path)),
   };
 }
 

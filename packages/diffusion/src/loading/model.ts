@@ -38,13 +38,13 @@ export interface StableDiffusionModel {
   readonly scaleFactor: number;
   /** Picture side that the model was made for, in pixels. */
   readonly resolution: number;
-  /** Tells base models apart: sha256 of the UNet's and the text encoder's headers and of samples of their data. */
+  /** Tells base models apart by samples of their weights, whatever files these are in (`modelFingerprint`). */
   readonly fingerprint: string;
 }
 
 export type Parts = Pick<
   StableDiffusionModel,
-  "folder" | "name" | "unet" | "vae" | "textEncoder" | "imageEncoder" | "tokenizer" | "fingerprint"
+  "folder" | "name" | "unet" | "vae" | "textEncoder" | "imageEncoder" | "tokenizer"
 > & {
   /** Content and place of scheduler_config.json. */
   readonly schedulerConfig: unknown;

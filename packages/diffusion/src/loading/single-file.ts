@@ -5,7 +5,6 @@ import { LikenessError, readSafetensorsHeader, type SafetensorsHeader } from "@l
 import { type CLIPTokenizer, loadCLIPTokenizer, openaiCLIPTokenizer } from "../tokenizers/index.ts";
 import { component } from "./component.ts";
 import { familyOfKeys } from "./family.ts";
-import { fingerprint } from "./fingerprint.ts";
 import { folderConfigs } from "./folder.ts";
 import {
   type Generation,
@@ -59,7 +58,6 @@ export function singleFileParts(file: string, { variant, tokenizer, config, pred
     tokenizer: tokenizerFor(file, generation, tokenizer, config),
     schedulerConfig: described?.schedulerConfig ?? ldmSchedulerConfig(predicts),
     schedulerFile: described?.schedulerFile ?? file,
-    fingerprint: fingerprint([file]),
   };
 }
 

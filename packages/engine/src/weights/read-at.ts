@@ -1,6 +1,7 @@
 /** Parts of files, and weights that a device can't widen itself. */
 import { closeSync, openSync, readSync } from "node:fs";
-import type { WeightRef } from "../core/leaves.ts";
+import { type WeightRef, weightOp } from "../core/leaves.ts";
+import type { Tensor } from "../core/tensor.ts";
 import { fromBfloat16, fromFloat16 } from "./float16.ts";
 
 /** Bytes of a file; fewer if it ends before. In a buffer of its own, so that typed arrays over it are aligned. */
@@ -21,4 +22,13 @@ export function readAt(path: string, offset: number, length: number): Buffer<Arr
 export function readWidened({ file, offset, length, dtype }: WeightRef): Float32Array {
   const bits = new Uint16Array(readAt(file, offset, length).buffer);
   return dtype === "float16" ? fromFloat16(bits) : fromBfloat16(bits);
+}
+
+/** The first n values of a weight that is mapped from a file, or as many as it has. @throws Error for another tensor */
+export function firstValues({ node }: Tensor, n: number): Float32Array {
+  if (node.op !== (weightOp as unknown)) throw new Error(`needed a weight, found the result of "${node.op.name}"`);
+  const ref = node.attrs.ref as WeightRef;
+  const bytes = ref.dtype === "float32" ? 4 : 2;
+  const part = { ...ref, length: Math.min(ref.length, n * bytes) };
+  return bytes === 2 ? readWidened(part) : new Float32Array(readAt(part.file, part.offset, part.length).buffer);
 }

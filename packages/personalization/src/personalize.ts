@@ -21,7 +21,7 @@ import { OBJECT_TEMPLATES, placeholderId } from "./prompts.ts";
 import { type ConceptState, type TuningOptions, tune } from "./tuning.ts";
 
 export interface PersonalizeOptions
-  extends Pick<TuningOptions, "train" | "weightDecay" | "embeddingAnchor" | "offsetAnchor"> {
+  extends Pick<TuningOptions, "microBatchSize" | "train" | "weightDecay" | "embeddingAnchor" | "offsetAnchor"> {
   /** Without one, v starts at the class word and the offsets at zero. */
   readonly encoder?: TuningEncoder | undefined;
   readonly steps: number;

@@ -9,17 +9,18 @@ import {
   tokenTable,
 } from "@likeness/diffusion";
 import {
+  accumulate,
   adamW,
   add,
   constant,
   counterRandom,
   expand,
+  type Feeds,
   gather,
   grad,
   input,
   leafName,
   mul,
-  type Program,
   type Runtime,
   resetState,
   reshape,
@@ -47,6 +48,11 @@ export interface TuningOptions {
   readonly learningRate: number;
   /** Noise and timestep draws of the one picture per step. */
   readonly batchSize: number;
+  /**
+   * Draws at once: memory grows with it, results don't depend on it but for rounding. By default as many as have the
+   * pixels of one picture of 512x512; where it doesn't divide the batch, the next smaller number that does.
+   */
+  readonly microBatchSize?: number | undefined;
   readonly alphaBlend: number;
   readonly rank: number;
   readonly loraAlpha: number;
@@ -161,34 +167,42 @@ export async function tune(
   start: ConceptState,
   options: TuningOptions,
 ): Promise<ConceptState> {
-  const { steps, batchSize: b, seed, signal } = options;
+  const { steps, seed, signal } = options;
   const { all, v, factors } = conceptVariables(model, options.rank);
   await loadConcept(runtime, all, start);
-  const { program, feeds, optimizer } = await compileTuning(
-    runtime,
-    model,
-    { all, v, factors },
-    start,
-    latents,
-    options,
-  );
-  await resetState(runtime, optimizer);
+  const programs = await compileTuning(runtime, model, { all, v, factors }, start, latents, options);
   try {
     for (let step = 1; step <= steps; step++) {
       signal?.throwIfAborted();
-      const r = await program.run(
-        { ...feeds(counterRandom(seed, `tuning step ${step}`), b), ...optimizer.feeds(step, options.learningRate) },
-        { signal },
-      );
-      expectFinite(r.loss!, "the tuning loss", model);
-      options.onStep?.({ step, steps, loss: r.loss![0]!, diffusion: r.diffusion![0]! });
+      const { loss, diffusion } = await programs.step(step, counterRandom(seed, `tuning step ${step}`));
+      expectFinite(Float32Array.of(loss), "the tuning loss", model);
+      options.onStep?.({ step, steps, loss, diffusion });
     }
     const values = await runtime.read(all.map(leafName));
     const at = (t: Tensor): Float32Array => values[leafName(t)]!;
     return { embedding: at(v), factors: factors.map(({ a, b: up }) => ({ a: at(a), b: at(up) })) };
   } finally {
-    await program.release();
+    await programs.release();
   }
+}
+
+/** Latent pixels of 512x512. */
+const LATENTS_AT_ONCE = 64 * 64;
+
+/** The largest divisor of the batch that is no more than asked for, or than what one large picture takes. */
+export function microBatchSize(
+  { batchSize, microBatchSize: asked }: Pick<TuningOptions, "batchSize" | "microBatchSize">,
+  latentPixels: number,
+): number {
+  let size = Math.min(batchSize, asked ?? Math.max(1, Math.floor(LATENTS_AT_ONCE / latentPixels)));
+  while (batchSize % size !== 0) size--;
+  return size;
+}
+
+interface TuningPrograms {
+  /** One step of the optimizer; losses are means over the batch. */
+  step(step: number, random: ReturnType<typeof counterRandom>): Promise<{ loss: number; diffusion: number }>;
+  release(): Promise<void>;
 }
 
 async function compileTuning(
@@ -198,14 +212,11 @@ async function compileTuning(
   start: ConceptState,
   z: Float32Array,
   options: TuningOptions,
-): Promise<{
-  program: Program;
-  optimizer: ReturnType<typeof adamW>;
-  feeds: (random: ReturnType<typeof counterRandom>, b: number) => Record<string, Float32Array | Int32Array>;
-}> {
-  const b = options.batchSize;
+): Promise<TuningPrograms> {
   const config = model.unet.config;
   const side = Math.sqrt(z.length / config.in_channels);
+  const b = microBatchSize(options, side * side);
+  const parts = options.batchSize / b;
   const shape = [b, config.in_channels, side, side];
   const length = model.tokenizer.modelMaxLength;
   const scheduler = model.scheduler("ddim");
@@ -225,16 +236,51 @@ async function compileTuning(
   };
   const { loss, diffusion } = tuningLoss(model, graph, { ...prompt, sample, target, timestep }, options);
   const learning = { both: all, embedding: [v], offsets: all.slice(1) }[options.train ?? "both"];
-  const optimizer = adamW(learning, grad(loss, learning), { weightDecay: options.weightDecay ?? 0 });
-  const program = await runtime.compile({ outputs: { loss, diffusion }, updates: optimizer.updates });
+  const grads = grad(loss, learning);
+  const outputs = { loss, diffusion };
+  const sum = parts > 1 ? accumulate(learning, grads, 1 / parts) : undefined;
+  const optimizer = adamW(learning, sum?.sums ?? grads, { weightDecay: options.weightDecay ?? 0 });
+  for (const each of sum ? [optimizer, sum] : [optimizer]) await resetState(runtime, each);
+  const whole = sum ? undefined : await runtime.compile({ outputs, updates: optimizer.updates });
+  const part = sum && (await runtime.compile({ outputs, updates: sum.updates }));
+  const apply = sum && (await runtime.compile({ outputs: {}, updates: [...optimizer.updates, ...sum.clear] }));
   const total = scheduler.alphasCumprod.length;
-  const feeds = (random: ReturnType<typeof counterRandom>, n: number) => {
+  const draws = (random: ReturnType<typeof counterRandom>) => {
+    const n = options.batchSize;
     const jitter = random.uniform(n);
     const times = Array.from(random.permutation(n), (slot, i) => Math.floor(((slot + jitter[i]!) / n) * total));
     const { t, signal: s, sigma: g } = noiseLevels(times, scheduler.alphasCumprod, null, prediction);
     const prompts = times.map(() => options.templates[random.int(options.templates.length)]!);
     const { ids, mask } = placeholderFeeds(model.tokenizer, prompts, PLACEHOLDER, options.hardTokenId);
-    return { t, signal: s, sigma: g, ids, mask, noise: random.normal(size(shape)) };
+    return { t, signal: s, sigma: g, ids, mask, noise: random.normal(parts * size(shape)) };
   };
-  return { program, optimizer, feeds };
+  return {
+    step: async (step, random) => {
+      const feeds = draws(random);
+      const pace = optimizer.feeds(step, options.learningRate);
+      const losses = { loss: 0, diffusion: 0 };
+      for (let i = 0; i < parts; i++) {
+        options.signal?.throwIfAborted();
+        const r = await (whole
+          ? whole.run({ ...feeds, ...pace }, { signal: options.signal })
+          : part!.run(nth(feeds, i, parts), { signal: options.signal }));
+        losses.loss += r.loss![0]! / parts;
+        losses.diffusion += r.diffusion![0]! / parts;
+      }
+      await apply?.run(pace, { signal: options.signal });
+      return losses;
+    },
+    release: async () => {
+      for (const program of [whole, part, apply]) await program?.release();
+    },
+  };
 }
+
+/** The i-th of n equal parts of each feed. */
+const nth = (feeds: Readonly<Record<string, Float32Array | Int32Array>>, i: number, n: number): Feeds =>
+  Object.fromEntries(
+    Object.entries(feeds).map(([key, all]) => {
+      const each = all.length / n;
+      return [key, all.subarray(i * each, (i + 1) * each)];
+    }),
+  );

@@ -74,8 +74,15 @@ export default defineCommand({
       type: "integer",
       min: 1,
       max: 4096,
-      description: "noise draws per step; by default the model's",
+      description: "noise draws per step; by default 16",
       aliases: ["train-batch-size"],
+    },
+    microBatchSize: {
+      type: "integer",
+      min: 1,
+      max: 4096,
+      description:
+        "noise draws at once, whose gradients a step adds up: memory grows with it; by default as many as have the pixels of one picture of 512x512",
     },
     seed: { ...SEED, default: 0 },
     device: DEVICE,
@@ -106,6 +113,7 @@ export default defineCommand({
         {
           ...{ encoder, steps, learningRate: lr, token, classWord, rank, seed, signal },
           batchSize: options.batchSize ?? 16,
+          microBatchSize: options.microBatchSize,
           alphaBlend: options.alphaBlend,
           onStage: (stage) => progress.note(stage === "encode" ? "Reading the photo" : "Tuning"),
           onStep: (event) => {

@@ -112,6 +112,29 @@ export function sgd(
   return { updates, gradNorm, state, feeds: (_step, rate) => ({ "optimizer.lr": Float32Array.of(rate) }) };
 }
 
+export interface Accumulation {
+  /** The sums so far, as variables: what an optimizer takes in place of gradients. */
+  readonly sums: readonly Tensor[];
+  /** Adds one part's gradients. */
+  readonly updates: Optimizer["updates"];
+  /** Starts the next sum. */
+  readonly clear: Optimizer["updates"];
+  /** Zero at the start. */
+  readonly state: Optimizer["state"];
+}
+
+/** Sums of `share`·gradient over several runs, for batches that don't fit into one. */
+export function accumulate(params: readonly Tensor[], grads: readonly Tensor[], share: number): Accumulation {
+  const state = params.map((p) => ({ name: `sum.${leafName(p)}`, shape: p.shape }));
+  const sums = state.map(({ name, shape }) => variable(name, shape));
+  return {
+    sums,
+    updates: byReadiness(sums, grads).map(([sum, g]) => [sum, add(sum, mul(g, share))]),
+    clear: sums.map((sum) => [sum, mul(sum, 0)]),
+    state,
+  };
+}
+
 /** ‖g‖ over all gradients together: a scalar. */
 const globalNorm = (grads: readonly Tensor[]): Tensor => sqrt(grads.map((g) => dot(g, g)).reduce(add));
 
@@ -119,8 +142,8 @@ const globalNorm = (grads: readonly Tensor[]): Tensor => sqrt(grads.map((g) => d
 const byReadiness = (params: readonly Tensor[], grads: readonly Tensor[]): [Tensor, Tensor][] =>
   params.map((p, i): [Tensor, Tensor] => [p, grads[i]!]).sort((a, b) => a[1].node.id - b[1].node.id);
 
-/** Writes an optimizer's zero state into the runtime. */
-export async function resetState(runtime: Runtime, { state }: Optimizer): Promise<void> {
+/** Writes the zero state of an optimizer or a sum into the runtime. */
+export async function resetState(runtime: Runtime, { state }: Pick<Optimizer, "state">): Promise<void> {
   const values = Object.fromEntries(state.map(({ name, shape }) => [name, new Float32Array(size(shape))]));
   await runtime.write(values, Object.fromEntries(state.map(({ name, shape }) => [name, shape])));
 }

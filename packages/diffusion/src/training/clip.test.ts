@@ -95,6 +95,16 @@ test("both towers learn to tell subjects apart; the table of labels is kept nowh
   expect(kept.filter((key) => /label|table/.test(key))).toEqual([]);
 });
 
+test("the image tower alone learns: the text encoder's file stays as it is", async () => {
+  const runtime = await startRuntime({ inProcess: true });
+  const [text, image] = ["text_encoder", "image_encoder"].map((part) => at("model", part, "model.safetensors"));
+  const before = [text, image].map((path) => readFileSync(path!));
+  const config = configOf("image", { train: "image", from_weights: true, steps: 2 });
+  expect(await runTraining(runtime, config)).toBe(2);
+  expect(readFileSync(text!).equals(before[0]!)).toBe(true);
+  expect(readFileSync(image!).equals(before[1]!)).toBe(false);
+});
+
 test("a field that the pictures lack is refused", async () => {
   const runtime = await startRuntime({ inProcess: true });
   await expect(runTraining(runtime, configOf("bad", { groups: { by: ["place", "look"], size: 4 } }))).rejects.toThrow(

@@ -28,6 +28,8 @@ export interface ClipTrainingOptions {
   readonly seed: number;
   readonly groups: ClipGroups | null;
   readonly labels: ClipLabels | null;
+  /** The text encoder's weights if it isn't to learn. */
+  readonly frozenText?: Weights | undefined;
 }
 
 /** Pictures that are hard to tell apart come in one batch: `size` of them alike in the fields `by` of their specs. */
@@ -68,21 +70,22 @@ export function clipTask(
   vision: CLIPVisionConfig,
   tokenizer: CLIPTokenizer,
   data: PictureFile,
-  { batchSize: b, seed, groups, labels }: ClipTrainingOptions,
+  { batchSize: b, seed, groups, labels, frozenText }: ClipTrainingOptions,
   start: (key: string) => Float32Array | undefined,
 ): TrainingTask {
   const captions = data.list("captions");
   const variables = new Variables({ seed, start });
-  const [t, v, c] = ["text_encoder/", "image_encoder/", "clip/"].map((name) => variables.weights(name));
+  const t = frozenText ?? variables.weights("text_encoder/");
+  const [v, c] = [variables.weights("image_encoder/"), variables.weights("clip/")];
   const draw = groups ? alikeBatches(likenesses(data, groups.by), b, groups.size) : anyBatches(data.count, b);
   const length = tokenizer.modelMaxLength;
   const ids = input("input_ids", [b, length], "int32");
-  const states = clipTextModel(t!, text, { inputsEmbeds: embedTokens(t!, text, ids) });
+  const states = clipTextModel(t, text, { inputsEmbeds: embedTokens(t, text, ids) });
   const pooled = pooledText(states.lastHiddenState, input("eos", [b], "int32"));
-  const picture = clipVisionModel(v!, vision, clipPixels(input("pixels", [b, 3, data.height, data.width])));
-  const texts = textEmbeds(c!, text, vision.projection_dim, pooled);
-  const images = imageEmbeds(v!, vision, picture.pooled);
-  const contrast = contrastiveLoss(logitsPerText(texts, images, logitScale(c!, LOGIT_SCALE)));
+  const picture = clipVisionModel(v, vision, clipPixels(input("pixels", [b, 3, data.height, data.width])));
+  const texts = textEmbeds(c, text, vision.projection_dim, pooled);
+  const images = imageEmbeds(v, vision, picture.pooled);
+  const contrast = contrastiveLoss(logitsPerText(texts, images, logitScale(c, LOGIT_SCALE)));
   const classes = labels && classification(variables.weights("labels/"), likenesses(data, labels.by), texts, images);
   return {
     variables,

@@ -36,6 +36,8 @@ export const AutoencoderTraining = z.strictObject({
 export const ClipTraining = z.strictObject({
   task: z.literal("clip"),
   ...shared,
+  /** What learns: "image" leaves the text encoder as it is, so that a denoiser trained on it stays good. */
+  train: z.enum(["both", "image"]).default("both"),
   /** Batches of pictures that are hard to tell apart: runs of `size` that agree in the fields `by` of metadata `specs`. */
   groups: z
     .strictObject({ by: z.array(z.string()).min(1), size: z.int().min(2) })

@@ -45,6 +45,11 @@ const PARTS: Readonly<Record<TrainingConfig["task"], readonly TrainedPart[]>> = 
   retrieval: [{ folder: "evaluation", file: "model", prefix: "evaluation/" }],
 };
 
+const partsOf = (config: TrainingConfig): readonly TrainedPart[] =>
+  config.task === "clip" && config.train === "image"
+    ? PARTS.clip.filter((part) => part.folder !== "text_encoder")
+    : PARTS[config.task];
+
 export interface RunHooks extends TrainingHooks {
   readonly resume?: boolean;
   /** Pictures turned into latents so far, before the first step. */
@@ -70,7 +75,7 @@ export async function runTraining(
   config: TrainingConfig,
   { resume = false, ...hooks }: RunHooks = {},
 ): Promise<number> {
-  const parts = PARTS[config.task];
+  const parts = partsOf(config);
   const { step, start: resumed } = resumeFrom(config.run, resume);
   const start = step === 0 && config.from_weights ? weightsOf(parts, config.model) : resumed;
   const { task, finish } = await prepare(runtime, config, start, hooks.onCached ?? (() => {}));
@@ -160,8 +165,10 @@ function prepareClip(config: ConfigOf<"clip">, data: PictureFile, start: Start):
   const text = readConfig(CLIPTextConfig, join(config.model, "text_encoder", "config.json"));
   const vision = readConfig(CLIPVisionConfig, join(config.model, "image_encoder", "config.json"));
   const tokenizer = loadCLIPTokenizer(join(config.model, "tokenizer"));
-  const { batch_size: batchSize, seed, groups, labels } = config;
-  return { task: clipTask(text, vision, tokenizer, data, { batchSize, seed, groups, labels }, start) };
+  const { batch_size: batchSize, seed, groups, labels, train } = config;
+  const frozenText =
+    train === "image" ? openWeights([join(config.model, "text_encoder", "model.safetensors")]).weights() : undefined;
+  return { task: clipTask(text, vision, tokenizer, data, { batchSize, seed, groups, labels, frozenText }, start) };
 }
 
 function prepareRetrieval(config: ConfigOf<"retrieval">, data: PictureFile, start: Start): PreparedRun {

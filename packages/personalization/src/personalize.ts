@@ -17,7 +17,7 @@ import type { TuningEncoder } from "./encoder-file.ts";
 import { nearestWord } from "./method/losses.ts";
 import { noisy, predictConcept, wordTable } from "./method/personal-unet.ts";
 import { type Photo, photoPlanes } from "./photo.ts";
-import { OBJECT_TEMPLATES, placeholderId } from "./prompts.ts";
+import { OBJECT_TEMPLATES, placeholderId, wordId } from "./prompts.ts";
 import { type ConceptState, type TuningOptions, tune } from "./tuning.ts";
 
 export interface PersonalizeOptions
@@ -201,9 +201,4 @@ async function fromWord(
     b: new Float32Array(rank * dOut),
   }));
   return { embedding, factors, hardTokenId, rank, loraAlpha: rank };
-}
-
-/** The id of a word; of several tokens, the last, which carries the meaning in CLIP's causal reading. */
-function wordId(model: StableDiffusionModel, word: string): number {
-  return model.tokenizer.tokenize(word).at(-1) ?? model.tokenizer.eosId;
 }

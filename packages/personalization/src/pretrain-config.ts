@@ -29,6 +29,8 @@ export const PretrainConfig = z.strictObject({
   offset_weight: z.number().nonnegative().default(1e-4),
   /** The codebook setting of the paper's figure 4; 0 in all others. */
   codebook_weight: z.number().nonnegative().default(0),
+  /** Pulls v to the word that metadata `words` of the data name; not of the paper, where nothing is labelled. */
+  word_weight: z.number().nonnegative().default(0),
   /** Eq. 3: nearest words and temperature; `normalize` compares directions. */
   k: z.int().positive().default(4),
   tau: z.number().positive().default(0.01),

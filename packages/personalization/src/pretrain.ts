@@ -46,11 +46,19 @@ import {
   writeSafetensors,
 } from "@likeness/engine";
 import { ENCODER_FILE, ENCODER_FOLDER } from "./encoder-file.ts";
-import { codebookLoss, contrastiveLoss, diffusionLoss, embeddingL2, nearestWord, offsetsL2 } from "./method/losses.ts";
+import {
+  codebookLoss,
+  contrastiveLoss,
+  diffusionLoss,
+  embeddingL2,
+  nearestWord,
+  offsetsL2,
+  wordLoss,
+} from "./method/losses.ts";
 import { personalText } from "./method/personal-text.ts";
 import { noisy, personalUNet, predictConcept, wordTable } from "./method/personal-unet.ts";
 import { PretrainConfig } from "./pretrain-config.ts";
-import { OBJECT_TEMPLATES, PLACEHOLDER, placeholderFeeds } from "./prompts.ts";
+import { OBJECT_TEMPLATES, PLACEHOLDER, placeholderFeeds, wordId } from "./prompts.ts";
 
 /** @throws ConfigError */
 export const readPretrainConfig = (path: string): PretrainConfig => parseConfig(PretrainConfig, readJson(path), path);
@@ -178,11 +186,14 @@ function pretrainTask(
   const contrastive = contrastiveLoss(v, words.table, { k: config.k, tau: config.tau, normalize: config.normalize });
   const l2 = embeddingL2(v);
   const offsets = offsetsL2(factors);
+  const named = config.word_weight > 0 ? data.list("words").map((word) => wordId(model, word)) : undefined;
+  const word = named && wordLoss(v, gather(tokenTable(text.weights, text.config), input("word_ids", [b], "int32")));
   const loss = weighted([
     [1, diffusion],
     [config.contrastive_weight, contrastive],
     [config.embedding_weight, l2],
     [config.offset_weight, offsets],
+    ...(word ? [[config.word_weight, word] as const] : []),
     ...(config.codebook_weight > 0 ? [[config.codebook_weight, codebookLoss(v, words.table)] as const] : []),
   ]);
   const prompts = data.header.metadata.templates ? data.list("templates") : undefined;
@@ -200,6 +211,7 @@ function pretrainTask(
       cosine: nearestCosine(v, words.table, nearest),
       entropy: wordEntropy(nearest),
       offsets,
+      ...(word && { word }),
     },
     feeds: (step): Feeds => {
       const random = counterRandom(seed, `pretrain step ${step}`);
@@ -229,6 +241,7 @@ function pretrainTask(
         signal,
         sigma,
         ...placeholderFeeds(model.tokenizer, chosen, PLACEHOLDER, 0),
+        ...(named && { word_ids: Int32Array.from(indices, (i) => named[i]!) }),
       };
     },
   };
@@ -250,7 +263,7 @@ export function wordEntropy(nearest: Tensor): Tensor {
 }
 
 async function wordRow(model: StableDiffusionModel, word: string): Promise<Float32Array> {
-  const id = model.tokenizer.tokenize(word).at(-1)!;
+  const id = wordId(model, word);
   const { weights, config } = model.textEncoder;
   return (await evaluate({ row: reshape(gather(tokenTable(weights, config), constant(Int32Array.of(id))), [-1]) })).row;
 }

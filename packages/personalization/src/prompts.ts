@@ -1,6 +1,6 @@
 /** Prompts with the placeholder, as token ids and a mask. */
 
-import type { CLIPTokenizer } from "@likeness/diffusion";
+import type { CLIPTokenizer, StableDiffusionModel } from "@likeness/diffusion";
 import { LikenessError } from "@likeness/engine";
 
 export const PLACEHOLDER = "<S*>";
@@ -94,4 +94,9 @@ export function expectToken(prompt: string, token: string): void {
       found: JSON.stringify(prompt),
       next: `Write it where the subject stands, as in "a photo of ${token} on the beach".`,
     });
+}
+
+/** The id of a word; of several tokens, the last, which carries the meaning in CLIP's causal reading. */
+export function wordId({ tokenizer }: Pick<StableDiffusionModel, "tokenizer">, word: string): number {
+  return tokenizer.tokenize(word).at(-1) ?? tokenizer.eosId;
 }

@@ -38,7 +38,13 @@ function writePictures(name: string, side: number, paired: boolean): void {
   writeSafetensors(
     at(name),
     { images: tensor(), ...(paired && { references: tensor() }) },
-    { captions: list((i) => `a fox ${i}`), ...(paired && { templates: list((i) => `a <S*> on the beach ${i}`) }) },
+    {
+      captions: list((i) => `a fox ${i}`),
+      ...(paired && {
+        templates: list((i) => `a <S*> on the beach ${i}`),
+        words: list((i) => (i % 2 ? "fox" : "red fox")),
+      }),
+    },
   );
 }
 writePictures("pairs.safetensors", 16, true);
@@ -121,6 +127,15 @@ test("a run that was stopped and resumed ends with the same weights and the same
     "grad_norm",
   ]; // prettier-ignore
   for (const line of log("whole")) for (const key of keys) expect(line[key]).toSatisfy(Number.isFinite);
+});
+
+test("with words, v goes to the one that names its picture, of several tokens to the last", async () => {
+  await run(configOf("words", { word_weight: 1, start_word: "a", steps: 40, learning_rate: 3e-3 }));
+  const lines = log("words");
+  expect(lines[0]!.word).toBeGreaterThan(0.5);
+  expect(lines.at(-1)!.word).toBeLessThan(0.2 * lines[0]!.word!);
+  const unnamed = configOf("unnamed", { word_weight: 1, data: at("plain.safetensors") });
+  await expect(run(unnamed)).rejects.toThrow(/metadata "words"/);
 });
 
 test("step 1 runs the vanilla offsets; then the hypernetwork moves, and so does the word", async () => {

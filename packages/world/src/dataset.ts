@@ -52,7 +52,7 @@ export function renderReference(sprites: Sprites, scene: Scene, seed: number, si
 
 /**
  * Writes a .safetensors file: `images` (count, size, size, 3) uint8, with `references` of the same shape if asked for.
- * Its metadata has, as JSON, `captions`, with references `templates` (captions with <S*> for the subject), `subjects` ("hexcode/hand") and `specs` (the scenes without their captions).
+ * Its metadata has, as JSON, `captions`, with references `templates` (captions with <S*> for the subject) and `words` (the subjects' names), `subjects` ("hexcode/hand") and `specs` (the scenes without their captions).
  */
 export function writeDataset(
   file: string,
@@ -71,7 +71,12 @@ export function writeDataset(
       split: options.split,
       seed: String(options.seed),
       captions: JSON.stringify(scenes.map((s) => s.caption)),
-      ...(pairs ? { templates: JSON.stringify(scenes.map(templateOf)) } : {}),
+      ...(pairs
+        ? {
+            templates: JSON.stringify(scenes.map(templateOf)),
+            words: JSON.stringify(scenes.map((s) => subjectBy(s.subject).name)),
+          }
+        : {}),
       subjects: JSON.stringify(scenes.map((s) => `${s.subject}/${s.hand}`)),
       specs: JSON.stringify(scenes.map(({ caption: _, ...spec }) => spec)),
     },

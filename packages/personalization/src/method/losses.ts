@@ -78,6 +78,15 @@ export function codebookLoss(v: Tensor, table: Tensor): Tensor {
   return mean(sub(1, sum(mul(unit(v), unit(words)), [1])));
 }
 
+/**
+ * ‖v − e‖²/‖e‖², mean over the batch, for words e that name the pictures. Not of the paper, which has no labels: it shortens
+ * the way from a picture to its word (docs/decisions/0004).
+ * @param v (B, D) predicted embeddings
+ * @param words (B, D) token embeddings
+ */
+export const wordLoss = (v: Tensor, words: Tensor): Tensor =>
+  mean(div(sum(square(sub(v, words)), [1]), sum(square(words), [1])));
+
 /** A factor pair of one matrix: a (B, in, r) or (in, r), b (B, r, out) or (r, out); the offset is a·b. */
 export interface Factors {
   readonly a: Tensor;

@@ -10,7 +10,7 @@ import { delimiter, join } from "node:path";
 export function webgpuMissing(): string | undefined {
   const where = process.env.LIKENESS_WEBGPU;
   if (!where) {
-    const reason = "LIKENESS_WEBGPU isn't set, see docs/webgpu.md";
+    const reason = "LIKENESS_WEBGPU isn't set, see docs/gpu.md";
     console.info(`Tests on WebGPU are skipped: ${reason}`);
     return reason;
   }

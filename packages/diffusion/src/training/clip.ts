@@ -38,7 +38,7 @@ export interface ClipGroups {
   readonly size: number;
 }
 
-/** Beside the contrast of a batch, both towers also classify their side by the fields `by` of its spec, against one table. */
+/** Beside the contrast of a batch, both towers also classify their side by each of the fields `by` of its spec. */
 export interface ClipLabels {
   readonly by: readonly string[];
   readonly weight: number;
@@ -86,32 +86,22 @@ export function clipTask(
   const texts = textEmbeds(c, text, vision.projection_dim, pooled);
   const images = imageEmbeds(v, vision, picture.pooled);
   const contrast = contrastiveLoss(logitsPerText(texts, images, logitScale(c, LOGIT_SCALE)));
-  const classes = labels && classification(variables.weights("labels/"), likenesses(data, labels.by), texts, images);
+  const classes = (labels?.by ?? []).map((field) =>
+    classification(field, variables.weights(`labels/${field}/`), likenesses(data, [field]), texts, images),
+  );
+  const terms = classes.flatMap(({ losses }) => Object.entries(losses));
   return {
     variables,
     batchSize: b,
-    scalars: classes
-      ? {
-          loss: weighted([
-            [1, contrast],
-            [labels.weight, classes.text],
-            [labels.weight, classes.image],
-          ]),
-          contrast,
-          text_label: classes.text,
-          image_label: classes.image,
-        }
-      : { loss: contrast },
+    scalars: {
+      loss: weighted([[1, contrast], ...terms.map(([, loss]) => [labels!.weight, loss] as const)]),
+      ...(terms.length > 0 && { contrast, ...Object.fromEntries(terms) }),
+    },
     feeds: (step): Feeds => {
       const indices = draw(counterRandom(seed, `clip step ${step}`));
-      return {
-        pixels: data.batch(indices),
-        ...classes?.feeds(indices),
-        ...tokenFeeds(
-          tokenizer,
-          Array.from(indices, (i) => captions[i]!),
-        ),
-      };
+      const texts = Array.from(indices, (i) => captions[i]!);
+      const labels = Object.assign({}, ...classes.map(({ feeds }) => feeds(indices))) as Feeds;
+      return { pixels: data.batch(indices), ...labels, ...tokenFeeds(tokenizer, texts) };
     },
   };
 }
@@ -124,23 +114,22 @@ const LOGIT_SCALE = { logit_scale_init_value: 2.6592 };
  * wrong answers, and while the other tower knows nothing, it learns nothing; the table gives both all labels at every step.
  * It belongs to no tower and is not saved.
  */
-function classification(w: Weights, likeness: readonly string[], texts: Tensor, images: Tensor) {
+function classification(field: string, w: Weights, likeness: readonly string[], texts: Tensor, images: Tensor) {
   const names = [...new Set(likeness)];
   const index = new Map(names.map((name, i) => [name, i]));
   const [b, d] = texts.shape as [number, number];
   const table = w.get("table", [names.length, d], { kind: "normal", std: d ** -0.5 });
-  const right = input("labels", [b, names.length]);
+  const right = input(`label ${field}`, [b, names.length]);
   const loss = (embeds: Tensor, tower: string): Tensor => {
     const logits = logitsPerText(embeds, table, logitScale(w.at(tower), LOGIT_SCALE));
     return mean(sub(logSumExp(logits, [1]), sum(mul(logits, right), [1])));
   };
   return {
-    text: loss(texts, "text"),
-    image: loss(images, "image"),
+    losses: { [`text_${field}`]: loss(texts, "text"), [`image_${field}`]: loss(images, "image") },
     feeds: (indices: Int32Array): Feeds => {
       const labels = new Float32Array(b * names.length);
       for (const [row, i] of indices.entries()) labels[row * names.length + index.get(likeness[i]!)!] = 1;
-      return { labels };
+      return { [`label ${field}`]: labels };
     },
   };
 }

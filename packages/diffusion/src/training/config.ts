@@ -43,7 +43,7 @@ export const ClipTraining = z.strictObject({
     .strictObject({ by: z.array(z.string()).min(1), size: z.int().min(2) })
     .nullable()
     .default(null),
-  /** Both towers also learn to tell the fields `by` of metadata `specs`, with this weight, through a table that isn't kept. */
+  /** Both towers also learn to tell each of the fields `by` of metadata `specs`, each through a table that isn't kept. */
   labels: z
     .strictObject({ by: z.array(z.string()).min(1), weight: z.number().positive().default(0.5) })
     .nullable()

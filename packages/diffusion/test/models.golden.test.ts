@@ -55,25 +55,28 @@ describe.each(["sd1", "sd2"])("%s", (kind) => {
     await expectGolden(golden, { "unet/out": out, "unet/mid": unetEncoder(unet.weights, unet.config, inputs).mid });
   });
 
-  test.each([false, true])("UNet2DConditionModel: gradients, checkpointing %s", async (checkpointing) => {
-    const keys = golden.keys.filter((k) => k.startsWith("unet/grad/")).map((k) => k.slice(10));
-    const leaves = new Map(
-      keys.filter((k) => k.endsWith("weight")).map((k) => [k, unet.files.get(k, golden.shape(`unet/grad/${k}`))]),
-    );
-    const weights = { ...unet.weights };
-    const at = (prefix: string): typeof weights => ({
-      prefix,
-      get: (key, shape, init) => leaves.get(prefix + key) ?? unet.weights.get(prefix + key, shape, init),
-      has: (key) => unet.weights.has(prefix + key),
-      at: (name) => at(`${prefix}${name}.`),
-      lowRank: () => [],
-    });
-    const out = unet2DConditionModel(at(""), unet.config, inputs, { checkpointing });
-    const loss = mean(square(sub(out, golden.tensor("unet/target"))));
-    const wrt = keys.map((k) => leaves.get(k) ?? (k === "sample" ? inputs.sample : inputs.encoderHiddenStates));
-    const outputs = Object.fromEntries(grad(loss, wrt).map((g, i) => [`unet/grad/${keys[i]}`, g]));
-    await expectGolden(golden, { "unet/loss": loss, ...outputs });
-  });
+  test.each([undefined, 0, 4, Number.POSITIVE_INFINITY])(
+    "UNet2DConditionModel: gradients, recompute %s",
+    async (recompute) => {
+      const keys = golden.keys.filter((k) => k.startsWith("unet/grad/")).map((k) => k.slice(10));
+      const leaves = new Map(
+        keys.filter((k) => k.endsWith("weight")).map((k) => [k, unet.files.get(k, golden.shape(`unet/grad/${k}`))]),
+      );
+      const weights = { ...unet.weights };
+      const at = (prefix: string): typeof weights => ({
+        prefix,
+        get: (key, shape, init) => leaves.get(prefix + key) ?? unet.weights.get(prefix + key, shape, init),
+        has: (key) => unet.weights.has(prefix + key),
+        at: (name) => at(`${prefix}${name}.`),
+        lowRank: () => [],
+      });
+      const out = unet2DConditionModel(at(""), unet.config, inputs, { recompute });
+      const loss = mean(square(sub(out, golden.tensor("unet/target"))));
+      const wrt = keys.map((k) => leaves.get(k) ?? (k === "sample" ? inputs.sample : inputs.encoderHiddenStates));
+      const outputs = Object.fromEntries(grad(loss, wrt).map((g, i) => [`unet/grad/${keys[i]}`, g]));
+      await expectGolden(golden, { "unet/loss": loss, ...outputs });
+    },
+  );
 
   test("AutoencoderKL: moments and picture", async () => {
     const { mean: mu, logvar } = encode(vae.weights, vae.config, golden.tensor("vae/pixels"));

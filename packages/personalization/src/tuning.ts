@@ -66,6 +66,8 @@ export interface TuningOptions {
   readonly train?: "both" | "embedding" | "offsets";
   /** AdamW's, 0 by default. */
   readonly weightDecay?: number;
+  /** What the backward pass computes again instead of keeping, in FLOPs per byte: UNetOptions. All is kept by default. */
+  readonly recompute?: number | undefined;
   onStep?(event: {
     readonly step: number;
     readonly steps: number;
@@ -116,6 +118,11 @@ export interface TuningLossInputs {
   readonly timestep: Tensor;
 }
 
+export type TuningLossOptions = Pick<
+  TuningOptions,
+  "alphaBlend" | "rank" | "loraAlpha" | "hardTokenId" | "embeddingAnchor" | "offsetAnchor" | "recompute"
+>;
+
 /** Loss of one step: Eq. 1 through the dual path, and the two anchors (method.md 1.10). */
 export function tuningLoss(
   model: StableDiffusionModel,
@@ -128,7 +135,8 @@ export function tuningLoss(
     hardTokenId,
     embeddingAnchor = 0.1,
     offsetAnchor = 1e-3,
-  }: Pick<TuningOptions, "alphaBlend" | "rank" | "loraAlpha" | "hardTokenId" | "embeddingAnchor" | "offsetAnchor">,
+    recompute,
+  }: TuningLossOptions,
 ): { loss: Tensor; diffusion: Tensor } {
   const { weights, config } = model.textEncoder;
   const prompt = { ids, mask };
@@ -141,6 +149,7 @@ export function tuningLoss(
     factors,
     scale: loraAlpha / rank,
     alpha: alphaBlend,
+    recompute,
   });
   const diffusion = diffusionLoss(target, y);
   const anchors = [

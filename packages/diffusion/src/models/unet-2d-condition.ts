@@ -18,8 +18,11 @@ export interface UNetInputs {
 export interface UNetOptions {
   /** Runs the attention blocks; the personalization package puts its dual path here. */
   readonly transformer2D?: Transformer2D;
-  /** Recompute each block in the backward pass instead of keeping its activations. */
-  readonly checkpointing?: boolean;
+  /**
+   * The backward pass computes again what costs at most so many FLOPs per byte, instead of keeping it: 0 for all but
+   * products, convolutions and attention, Infinity for whole blocks. By default all is kept.
+   */
+  readonly recompute?: number | undefined;
 }
 
 /** Predicted noise (or v), shaped as the sample. */
@@ -36,7 +39,7 @@ export function unet2DConditionModel(
   config.up_block_types.forEach((type, i) => {
     const block = w.at("up_blocks").at(String(i));
     for (let j = 0; j <= config.layers_per_block; j++) {
-      h = run.resnet(block.at("resnets").at(String(j)), concat([h, skips.pop()!], 1), widths[i]!);
+      h = run.resnet(block.at("resnets").at(String(j)), [h, skips.pop()!], widths[i]!);
       if (type === "CrossAttnUpBlock2D")
         h = run.transformer(block.at("attentions").at(String(j)), h, widths.length - 1 - i);
     }
@@ -70,7 +73,8 @@ function timeEmbedding(w: Weights, config: UNet2DConditionConfig, timestep: Tens
 }
 
 interface Runner {
-  resnet(w: Weights, x: Tensor, out: number, scale?: number): Tensor;
+  /** `xs` are joined along their channels. */
+  resnet(w: Weights, xs: readonly Tensor[], out: number, scale?: number): Tensor;
   /** `level` counts from the highest resolution. */
   transformer(w: Weights, x: Tensor, level: number): Tensor;
 }
@@ -78,14 +82,14 @@ interface Runner {
 function runner(
   config: UNet2DConditionConfig,
   { encoderHiddenStates }: UNetInputs,
-  { transformer2D = transformer2DModel, checkpointing = false }: UNetOptions,
+  { transformer2D = transformer2DModel, recompute }: UNetOptions,
   temb: Tensor,
 ): Runner {
-  const wrap = checkpointing ? checkpoint : <T>(build: () => T): T => build();
+  const wrap = <T>(build: () => T): T => (recompute === undefined ? build() : checkpoint(build, recompute));
   const groups = config.norm_num_groups;
   return {
-    resnet: (w, x, out, scale = 1) =>
-      wrap(() => resnetBlock2D(w, x, temb, { out, groups, eps: config.norm_eps, scale })),
+    resnet: (w, xs, out, scale = 1) =>
+      wrap(() => resnetBlock2D(w, concat(xs, 1), temb, { out, groups, eps: config.norm_eps, scale })),
     transformer: (w, x, level) =>
       wrap(() => transformer2D(w, x, encoderHiddenStates, transformerConfig(config, level))),
   };
@@ -114,7 +118,7 @@ function downPath(
   config.down_block_types.forEach((type, i) => {
     const block = w.at("down_blocks").at(String(i));
     for (let j = 0; j < config.layers_per_block; j++) {
-      h = run.resnet(block.at("resnets").at(String(j)), h, widths[i]!);
+      h = run.resnet(block.at("resnets").at(String(j)), [h], widths[i]!);
       if (type === "CrossAttnDownBlock2D") h = run.transformer(block.at("attentions").at(String(j)), h, i);
       skips.push(h);
     }
@@ -130,9 +134,9 @@ function midBlock(w: Weights, config: UNet2DConditionConfig, x: Tensor, run: Run
   const m = w.at("mid_block");
   const out = x.shape[1]!;
   const scale = config.mid_block_scale_factor;
-  let h = run.resnet(m.at("resnets").at("0"), x, out, scale);
+  let h = run.resnet(m.at("resnets").at("0"), [x], out, scale);
   h = run.transformer(m.at("attentions").at("0"), h, config.block_out_channels.length - 1);
-  return run.resnet(m.at("resnets").at("1"), h, out, scale);
+  return run.resnet(m.at("resnets").at("1"), [h], out, scale);
 }
 
 /** One of the q, k, v projection matrices that the hypernetwork changes. */

@@ -19,6 +19,8 @@ export interface Op<A extends Attrs = Attrs> {
   infer(inputs: readonly Tensor[], attrs: A): Spec | readonly Spec[];
   /** Adds ONNX nodes that compute the outputs from the inputs' names; returns the outputs' names. */
   lower(g: GraphBuilder, inputs: readonly string[], ctx: OpContext<A>): string | readonly string[];
+  /** Floating-point operations, two per multiply-add; left out where they are few beside the bytes that move. */
+  flops?(ctx: OpContext<A>): number;
   /** Cotangents of the inputs from those of the outputs; undefined where an input gets none. */
   vjp?(ctx: OpContext<A>, dys: readonly (Tensor | undefined)[]): readonly (Tensor | undefined)[];
 }

@@ -16,9 +16,10 @@ export interface Tensor {
 /** A number stands for a float32 scalar wherever an operand may broadcast. */
 export type Operand = Tensor | number;
 
-/** Nodes made inside one `checkpoint` call; the backward pass makes them again instead of keeping their results. */
+/** What one `checkpoint` call makes; the backward pass makes it again instead of keeping it. */
 export interface Region {
-  readonly nodes: Node[];
+  /** FLOPs per byte of its results up to which a node is made again; those of dearer ones are kept. */
+  readonly upTo: number;
 }
 
 export interface Node {
@@ -46,7 +47,6 @@ export function makeNode(
   const outputs: Tensor[] = [];
   const node: Node = { id: nextId++, op, inputs, attrs, outputs, region: currentRegion };
   for (const [index, { shape, dtype }] of specs.entries()) outputs.push({ node, index, shape, dtype });
-  currentRegion?.nodes.push(node);
   return node;
 }
 

@@ -1,5 +1,6 @@
 /** Scaled dot-product attention; scores are made tile by tile, and again in the backward pass. */
 import { defineOp, defineOp1 } from "../core/op.ts";
+import { size } from "../core/shape.ts";
 import type { Shape, Tensor } from "../core/tensor.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import { reshape } from "./movement.ts";
@@ -76,6 +77,7 @@ const swap = (g: GraphBuilder, x: string): string => g.transpose(x, [0, 2, 1]);
 const attentionOp = defineOp1<{ scale: number }>({
   name: "attention",
   infer: ([q, , v]) => ({ shape: [...q!.shape.slice(0, -1), v!.shape.at(-1)!], dtype: q!.dtype }),
+  flops: ({ inputs: [q, k, v] }) => 2 * size(q!.shape) * k!.shape.at(-2)! * (1 + v!.shape.at(-1)! / q!.shape.at(-1)!),
   lower: (g, [q, k, v, mask], { attrs, inputs }) => {
     const [qs, ks] = [inputs[0]!.shape, inputs[1]!.shape];
     const list = tiles(qs[0]!, qs[1]!, ks[1]!);
@@ -105,6 +107,9 @@ const attentionOp = defineOp1<{ scale: number }>({
 const attentionGrad = defineOp<{ scale: number }>({
   name: "attentionGrad",
   infer: ([q, k, v]) => [q!, k!, v!],
+  // scores, dQ and dK are as wide as q; dP and dV as v
+  flops: ({ inputs: [q, k, v] }) =>
+    2 * size(q!.shape) * k!.shape.at(-2)! * (3 + (2 * v!.shape.at(-1)!) / q!.shape.at(-1)!),
   lower: (g, [q, k, v, o, dO, mask], { attrs, inputs }) => {
     const [qs, ks, vs] = inputs.map((x) => x.shape) as [Shape, Shape, Shape];
     const list = tiles(qs[0]!, qs[1]!, ks[1]!);

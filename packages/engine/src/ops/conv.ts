@@ -45,6 +45,7 @@ const convOp = defineOp1<ConvAttrs>({
       );
     return { shape: [b, o, outExtent(h, kh, attrs), outExtent(wd, kw, attrs)], dtype: x!.dtype };
   },
+  flops: ({ inputs: [, w], outputs: [y] }) => 2 * size(y!.shape) * size(w!.shape.slice(1)),
   lower: (g, names, { attrs, inputs }) => convolve(g, names, inputs[0]!.shape, inputs[1]!.shape, attrs),
   vjp: ({ inputs: [x, w, b], attrs }, [dy]) => [
     conv2dInputGrad(dy!, w!, x!.shape, attrs),
@@ -93,6 +94,7 @@ export const conv2dInputGrad: (dy: Tensor, w: Tensor, shape: Shape, attrs: ConvA
 const inputGradOp = defineOp1<ConvAttrs & { shape: Shape }>({
   name: "conv2dInputGrad",
   infer: ([dy], { shape }) => ({ shape, dtype: dy!.dtype }),
+  flops: ({ inputs: [dy, w] }) => 2 * size(dy!.shape) * size(w!.shape.slice(1)),
   lower: (g, [dy, w], { attrs, inputs }) => {
     const [, c, h] = attrs.shape as [number, number, number];
     const [o, , kh, kw] = inputs[1]!.shape as [number, number, number, number];
@@ -136,6 +138,7 @@ export const conv2dWeightGrad: (x: Tensor, dy: Tensor, shape: Shape, attrs: Conv
 const weightGradOp = defineOp1<ConvAttrs & { shape: Shape }>({
   name: "conv2dWeightGrad",
   infer: ([x], { shape }) => ({ shape, dtype: x!.dtype }),
+  flops: ({ inputs: [, dy], attrs }) => 2 * size(dy!.shape) * size(attrs.shape.slice(1)),
   // Matrix products of shifted views: dW[:, :, i, j] = dy · shift(x, i, j)ᵀ, all taps in one while the views fit a cache.
   lower: (g, names, ctx) => {
     const { shape, stride, padding } = ctx.attrs;

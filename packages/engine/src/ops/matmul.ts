@@ -1,6 +1,6 @@
 /** Matrix products. */
-import { defineOp1 } from "../core/op.ts";
-import { broadcast, ShapeError, show } from "../core/shape.ts";
+import { defineOp1, type OpContext } from "../core/op.ts";
+import { broadcast, ShapeError, show, size } from "../core/shape.ts";
 import type { Tensor } from "../core/tensor.ts";
 import { unbroadcast } from "./arithmetic.ts";
 import { reshape } from "./movement.ts";
@@ -42,6 +42,9 @@ function productShape(a: Tensor, b: Tensor, { transA, transB }: MatmulAttrs): [n
   return [n, m];
 }
 
+const productFlops = ({ inputs: [a], outputs: [y], attrs }: OpContext<MatmulAttrs>): number =>
+  2 * size(y!.shape) * a!.shape.at(attrs.transA ? -2 : -1)!;
+
 /** With y = α·op(a)·op(b): d op(a) = α·dy·op(b)ᵀ and d op(b) = α·op(a)ᵀ·dy. */
 function matmulVjp(a: Tensor, b: Tensor, { transA, transB, alpha }: MatmulAttrs, dy: Tensor): [Tensor, Tensor] {
   const da = transA
@@ -59,6 +62,7 @@ const matmulOp = defineOp1<MatmulAttrs>({
     const batch = broadcast(a!.shape.slice(0, -2), b!.shape.slice(0, -2), "matmul");
     return { shape: [...batch, ...productShape(a!, b!, attrs)], dtype: a!.dtype };
   },
+  flops: productFlops,
   lower: (g, [a, b], { attrs: { transA, transB, alpha }, inputs }) => {
     if (!transA && !transB && alpha === 1) return g.add("MatMul", [a!, b!]);
     if (g.device === "cpu")
@@ -83,6 +87,7 @@ const matmulOp = defineOp1<MatmulAttrs>({
 const gemmOp = defineOp1<MatmulAttrs>({
   name: "gemm",
   infer: ([a, b], attrs) => ({ shape: productShape(a!, b!, attrs), dtype: a!.dtype }),
+  flops: productFlops,
   lower: (g, inputs, { attrs: { transA, transB, alpha } }) =>
     g.add("Gemm", inputs, { transA: Number(transA), transB: Number(transB), alpha: { float: alpha } }),
   vjp: ({ inputs: [a, b, c], attrs }, [dy]) => [

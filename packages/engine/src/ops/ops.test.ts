@@ -1,13 +1,14 @@
 import { expect, test } from "vitest";
+import { input } from "../core/leaves.ts";
 import { constant } from "../core/op.ts";
 import { size } from "../core/shape.ts";
-import type { Tensor } from "../core/tensor.ts";
+import { ancestors, type Tensor } from "../core/tensor.ts";
 import { counterRandom } from "../random/index.ts";
 import { evaluate } from "../runtime/runtime.ts";
 import { vjpError } from "../testing/index.ts";
 import { checkpoint, grad } from "../transforms/grad.ts";
 import { caseInputs, cases } from "./cases.ts";
-import { abs, add, concat, conv2d, div, max, mul, slice, sub, sum } from "./index.ts";
+import { abs, add, concat, conv2d, div, matmul, max, mul, silu, slice, sub, sum } from "./index.ts";
 
 const every = Object.entries(cases).flatMap(([op, list]) => list.map((c, i) => ({ name: `${op} ${i}`, c })));
 
@@ -67,4 +68,14 @@ test("a batch convolves as its pictures do, whichever way its size takes on the 
     });
     for (const error of [y, gx, gw]) expect(error![0]).toBeLessThan(3e-6);
   }
+});
+
+test("a checkpoint keeps the results of what is dearer than it says", () => {
+  const x = input("x", [4, 8]);
+  const w = input("w", [8, 8]); // 8 multiply-adds for each float: 4 FLOPs per byte
+  const products = (upTo: number): number => {
+    const y = checkpoint(() => sum(silu(matmul(silu(matmul(silu(x), w)), w))), upTo);
+    return ancestors([y, ...grad(y, [x])]).filter((n) => n.op.name === "gemm").length;
+  };
+  expect([0, 3.9, 4, Number.POSITIVE_INFINITY].map(products)).toEqual([4, 4, 6, 6]);
 });

@@ -7,8 +7,8 @@ import { expand } from "../ops/movement.ts";
 
 /**
  * d loss / d wrt as graph nodes, one per tensor of `wrt` (zeros where the loss does not depend on it).
- * Only nodes between `wrt` and the loss are visited. Nodes of a `checkpoint` region are made again just before the
- * first of their gradients is needed.
+ * Only nodes between `wrt` and the loss are visited. What a `checkpoint` region doesn't keep is made again just before
+ * the first gradient that reads it.
  * @param loss a scalar, or any tensor if `seed` (its cotangent, of the same shape) is given
  */
 export function grad(loss: Tensor, wrt: readonly Tensor[], seed?: Tensor): Tensor[] {
@@ -17,7 +17,7 @@ export function grad(loss: Tensor, wrt: readonly Tensor[], seed?: Tensor): Tenso
   const nodes = ancestors([loss]);
   const needed = dependents(nodes, wrt);
   const cotangents = new Map<Tensor, Tensor>([[loss, seed ?? expand(constant(1), loss.shape)]]);
-  const remade = new Map<Region, Map<Tensor, Tensor>>();
+  const remade = new Map<Tensor, Tensor>();
 
   for (const node of nodes.reverse()) {
     if (!needed.has(node)) continue;
@@ -25,7 +25,7 @@ export function grad(loss: Tensor, wrt: readonly Tensor[], seed?: Tensor): Tenso
     if (dys.every((dy) => dy === undefined)) continue;
     if (!node.inputs.some((x) => needed.has(x.node) || wrt.includes(x))) continue;
     if (!node.op.vjp) throw new Error(`${node.op.name} has no gradient`);
-    const now = primals(node, nodes, remade);
+    const now = primals(node, remade);
     const dxs = withRegion(undefined, () => node.op.vjp!({ attrs: node.attrs, ...now }, dys));
     node.inputs.forEach((x, i) => {
       const dx = dxs[i];
@@ -45,37 +45,37 @@ function dependents(nodes: readonly Node[], wrt: readonly Tensor[]): Set<Node> {
   return found;
 }
 
-/** The node's inputs and outputs as the backward pass sees them: the originals, or those of the remade region. */
-function primals(
-  node: Node,
-  nodes: readonly Node[],
-  remade: Map<Region, Map<Tensor, Tensor>>,
-): Pick<Node, "inputs" | "outputs"> {
-  if (!node.region) return node;
-  let copies = remade.get(node.region);
-  if (!copies) {
-    copies = remake(node.region, new Set(nodes));
-    remade.set(node.region, copies);
-  }
-  const now = (t: Tensor): Tensor => copies.get(t) ?? t;
+/** The node's inputs and outputs as the backward pass sees them: the originals, or made again. */
+function primals(node: Node, remade: Map<Tensor, Tensor>): Pick<Node, "inputs" | "outputs"> {
+  const { region } = node;
+  if (!region) return node;
+  const now = (t: Tensor): Tensor => again(t, region, remade);
   return { inputs: node.inputs.map(now), outputs: node.outputs.map(now) };
 }
 
-function remake(region: Region, wanted: ReadonlySet<Node>): Map<Tensor, Tensor> {
-  const copies = new Map<Tensor, Tensor>();
-  for (const node of region.nodes) {
-    if (!wanted.has(node)) continue;
-    const inputs = node.inputs.map((t) => copies.get(t) ?? t);
+/** The tensor made again from what is kept of its region, once for all who ask; one from outside is as it is. */
+function again(t: Tensor, region: Region, remade: Map<Tensor, Tensor>): Tensor {
+  const { node } = t;
+  if (node.region !== region || isKept(node, region)) return t;
+  if (!remade.has(t)) {
+    const inputs = node.inputs.map((x) => again(x, region, remade));
     const copy = withRegion(undefined, () => makeNode(node.op, inputs, node.attrs, node.outputs));
-    for (const [i, t] of node.outputs.entries()) copies.set(t, copy.outputs[i]!);
+    for (const [i, y] of node.outputs.entries()) remade.set(y, copy.outputs[i]!);
   }
-  return copies;
+  return remade.get(t)!;
+}
+
+function isKept(node: Node, { upTo }: Region): boolean {
+  const bytes = 4 * node.outputs.reduce((n, y) => n + size(y.shape), 0);
+  return node.inputs.length === 0 || (node.op.flops?.(node) ?? 0) > upTo * bytes;
 }
 
 /**
  * Runs `build`; what it makes is not kept for the backward pass but computed again there, from the tensors that
  * `build` took from outside. Nested calls count as one region, the outermost.
+ * @param upTo FLOPs per byte of its results up to which an op is computed again; results of dearer ones are kept. 0 keeps
+ * all products, convolutions and attention; the default keeps nothing
  */
-export function checkpoint<T>(build: () => T): T {
-  return withRegion({ nodes: [] }, build);
+export function checkpoint<T>(build: () => T, upTo: number = Number.POSITIVE_INFINITY): T {
+  return withRegion({ upTo }, build);
 }

@@ -109,17 +109,20 @@ export interface PersonalInputs {
   readonly scale: number;
   /** Share of the personalised branch, Eq. 5. */
   readonly alpha: number;
+  /** What the backward pass computes again instead of keeping: UNetOptions. */
+  readonly recompute?: number | undefined;
 }
 
 /** The UNet's prediction with a concept. */
 export function personalUNet(
   model: StableDiffusionModel,
-  { sample, timestep, hardContext, softContext, factors, scale, alpha }: PersonalInputs,
+  { sample, timestep, hardContext, softContext, factors, scale, alpha, recompute }: PersonalInputs,
 ): Tensor {
   const { config, weights } = model.unet;
   const personal = withLowRank(weights, changesOf(attentionMatrices(config), factors, scale));
   const inputs = { sample, timestep, encoderHiddenStates: hardContext };
-  return unet2DConditionModel(weights, config, inputs, { transformer2D: dualPath({ personal, softContext, alpha }) });
+  const transformer2D = dualPath({ personal, softContext, alpha });
+  return unet2DConditionModel(weights, config, inputs, { transformer2D, recompute });
 }
 
 /** signal·z + sigma·ε for one latent or a batch; levels (B). */

@@ -18,13 +18,13 @@ import tempfile
 import time
 
 import numpy as np
-from memory import watched
 from PIL import Image
 from report import markdown, row_text
 from safetensors.numpy import load_file
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.append(str(ROOT / "fixtures/make"))
+sys.path += [str(ROOT / "bench"), str(ROOT / "fixtures/make")]
+from memory import watched  # noqa: E402
 from scheduler_classes import SCHEDULERS  # noqa: E402
 
 DATA = ROOT / "data/sd-parity"

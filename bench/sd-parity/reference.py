@@ -11,7 +11,8 @@ import sys
 import time
 
 os.environ["TRANSFORMERS_VERBOSITY"] = os.environ["DIFFUSERS_VERBOSITY"] = "error"
-sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "fixtures/make"))
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path += [str(ROOT / "bench"), str(ROOT / "fixtures/make")]
 
 import diffusers  # noqa: E402
 import numpy as np  # noqa: E402

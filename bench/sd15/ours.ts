@@ -43,12 +43,12 @@ interface Report {
   nodes?: number;
 }
 
-/** The runtime, with FLOPs and nodes of each program that it compiles written into the report. */
+/** The runtime, with FLOPs and nodes of the first program that it compiles, the UNet's, written into the report. */
 function counted(runtime: Runtime, report: Report): Runtime {
   const compile = async (spec: Parameters<Runtime["compile"]>[0]): Promise<Program> => {
     const program = await runtime.compile(spec);
-    report.flops = flopsOf([...Object.values(spec.outputs), ...(spec.updates ?? []).map(([, value]) => value)]);
-    report.nodes = program.nodeCount;
+    report.flops ??= flopsOf([...Object.values(spec.outputs), ...(spec.updates ?? []).map(([, value]) => value)]);
+    report.nodes ??= program.nodeCount;
     return program;
   };
   return { ...runtime, compile };

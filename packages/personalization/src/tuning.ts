@@ -246,12 +246,11 @@ async function compileTuning(
   const { loss, diffusion } = tuningLoss(model, graph, { ...prompt, sample, target, timestep }, options);
   const learning = { both: all, embedding: [v], offsets: all.slice(1) }[options.train ?? "both"];
   const grads = grad(loss, learning);
-  const outputs = { loss, diffusion };
   const sum = parts > 1 ? accumulate(learning, grads, 1 / parts) : undefined;
   const optimizer = adamW(learning, sum?.sums ?? grads, { weightDecay: options.weightDecay ?? 0 });
   for (const each of sum ? [optimizer, sum] : [optimizer]) await resetState(runtime, each);
-  const whole = sum ? undefined : await runtime.compile({ outputs, updates: optimizer.updates });
-  const part = sum && (await runtime.compile({ outputs, updates: sum.updates }));
+  // a batch that fits is one program; else one per part, and one that applies their sum
+  const part = await runtime.compile({ outputs: { loss, diffusion }, updates: (sum ?? optimizer).updates });
   const apply = sum && (await runtime.compile({ outputs: {}, updates: [...optimizer.updates, ...sum.clear] }));
   const total = scheduler.alphasCumprod.length;
   const draws = (random: ReturnType<typeof counterRandom>) => {
@@ -270,9 +269,7 @@ async function compileTuning(
       const losses = { loss: 0, diffusion: 0 };
       for (let i = 0; i < parts; i++) {
         options.signal?.throwIfAborted();
-        const r = await (whole
-          ? whole.run({ ...feeds, ...pace }, { signal: options.signal })
-          : part!.run(nth(feeds, i, parts), { signal: options.signal }));
+        const r = await part.run({ ...nth(feeds, i, parts), ...(!apply && pace) }, { signal: options.signal });
         losses.loss += r.loss![0]! / parts;
         losses.diffusion += r.diffusion![0]! / parts;
       }
@@ -280,7 +277,8 @@ async function compileTuning(
       return losses;
     },
     release: async () => {
-      for (const program of [whole, part, apply]) await program?.release();
+      await part.release();
+      await apply?.release();
     },
   };
 }

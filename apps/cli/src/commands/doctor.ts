@@ -28,7 +28,9 @@ export default defineCommand({
   flags: {},
   examples: ["likeness doctor"],
   async run(_input, _options, { json, print }) {
-    const checks = [node(), platform(), onnxruntime(), ...(await gpus()), await pictures(), cores(), memory(), cache()];
+    const engine = onnxruntime();
+    const tried = engine.ok ? await gpus() : [];
+    const checks = [node(), platform(), engine, ...tried, await pictures(), cores(), memory(), cache()];
     if (json) print({ ok: checks.every((c) => c.ok), checks });
     else
       for (const { name, ok, absent, found, hint } of checks)
@@ -75,7 +77,7 @@ function onnxruntime(): Check {
 /** Installed is not enough: each device besides the CPU multiplies two small matrices. */
 async function gpus(): Promise<Check[]> {
   const checks: Check[] = [];
-  for (const device of onnxruntime().ok ? devices().filter((name) => name !== "cpu") : []) {
+  for (const device of devices().filter((name) => name !== "cpu")) {
     try {
       const begun = performance.now();
       await multiply(device as Device);

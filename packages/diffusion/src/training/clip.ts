@@ -77,7 +77,8 @@ export function clipTask(
   const variables = new Variables({ seed, start });
   const t = frozenText ?? variables.weights("text_encoder/");
   const [v, c] = [variables.weights("image_encoder/"), variables.weights("clip/")];
-  const draw = groups ? alikeBatches(likenesses(data, groups.by), b, groups.size) : anyBatches(data.count, b);
+  const likeness = groups || labels ? likenesses(data) : () => [];
+  const draw = groups ? alikeBatches(likeness(groups.by), b, groups.size) : anyBatches(data.count, b);
   const length = tokenizer.modelMaxLength;
   const ids = input("input_ids", [b, length], "int32");
   const states = clipTextModel(t, text, { inputsEmbeds: embedTokens(t, text, ids) });
@@ -87,7 +88,7 @@ export function clipTask(
   const images = imageEmbeds(v, vision, picture.pooled);
   const contrast = contrastiveLoss(logitsPerText(texts, images, logitScale(c, LOGIT_SCALE)));
   const classes = (labels?.by ?? []).map((field) =>
-    classification(field, variables.weights(`labels/${field}/`), likenesses(data, [field]), texts, images),
+    classification(field, variables.weights(`labels/${field}/`), likeness([field]), texts, images),
   );
   const terms = classes.flatMap(({ losses }) => Object.entries(losses));
   return {
@@ -107,7 +108,7 @@ export function clipTask(
 }
 
 /** CLIP's own start value: a temperature of 0.07. */
-const LOGIT_SCALE = { logit_scale_init_value: 2.6592 };
+export const LOGIT_SCALE = { logit_scale_init_value: 2.6592 };
 
 /**
  * Cross-entropy of texts and of images (B, D) against one learned table of label embeddings. A batch alone shows a tower few
@@ -141,15 +142,17 @@ const anyBatches =
   (random) =>
     Int32Array.from({ length: b }, () => random.int(count));
 
-/** What each picture shares with others: its values of the given fields. @throws ConfigError for a field that it lacks */
-function likenesses(data: PictureFile, by: readonly string[]): string[] {
+/** Names what each picture shares with others: its values of given fields. @throws ConfigError for a field that it lacks */
+function likenesses(data: PictureFile): (by: readonly string[]) => string[] {
   const specs = data.list("specs") as unknown as Readonly<Record<string, unknown>>[];
-  const missing = by.find((field) => specs.some((spec) => !(field in spec)));
-  if (missing !== undefined)
-    throw new ConfigError(
-      `${data.header.path}: needed fields of the pictures' specs, found "${missing}"; they have ${Object.keys(specs[0]!).join(", ")}.`,
-    );
-  return specs.map((spec) => JSON.stringify(by.map((field) => spec[field])));
+  return (by) => {
+    const missing = by.find((field) => specs.some((spec) => !(field in spec)));
+    if (missing !== undefined)
+      throw new ConfigError(
+        `${data.header.path}: needed fields of the pictures' specs, found "${missing}"; they have ${Object.keys(specs[0]!).join(", ")}.`,
+      );
+    return specs.map((spec) => JSON.stringify(by.map((field) => spec[field])));
+  };
 }
 
 /**

@@ -3,7 +3,7 @@ import { counterRandom, type Feeds, input, Variables } from "@likeness/engine";
 import type { CLIPVisionConfig } from "../config/clip.ts";
 import { contrastiveLoss, logitScale, logitsPerText } from "../models/clip.ts";
 import { clipVisionModel, imageEmbeds } from "../models/clip-vision.ts";
-import { clipPixels } from "./clip.ts";
+import { clipPixels, LOGIT_SCALE } from "./clip.ts";
 import { groupBy, type PictureFile } from "./data.ts";
 import type { TrainingTask } from "./loop.ts";
 
@@ -32,7 +32,7 @@ export function retrievalTask(
     const { pooled } = clipVisionModel(w, vision, clipPixels(input(name, [b, 3, data.height, data.width])));
     return imageEmbeds(w, vision, pooled);
   };
-  const scale = logitScale(variables.weights("scale/"), { logit_scale_init_value: 2.6592 });
+  const scale = logitScale(variables.weights("scale/"), LOGIT_SCALE);
   const logits = logitsPerText(embeds("references"), embeds("images"), scale);
   const draw = instanceBatches(subjects, b, siblings);
   return {

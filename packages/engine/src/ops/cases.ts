@@ -1,7 +1,9 @@
 /** One table of cases for every op: finite differences, checkpointing and the golden numbers all run through it. */
 import { constant } from "../core/op.ts";
+import { size } from "../core/shape.ts";
 import type { Tensor } from "../core/tensor.ts";
 import { ramp } from "../testing/gradient-check.ts";
+import { grad } from "../transforms/grad.ts";
 import * as ops from "./index.ts";
 
 export interface Case {
@@ -301,3 +303,13 @@ export const caseInputs = ({ shapes, range, ints = {} }: Case): Tensor[] =>
           shape,
         ),
   );
+
+/** The case's value as `y` and, unless it is constant, its gradients by the float32 inputs as `g0`, `g1`, … */
+export function caseOutputs(c: Case): Record<string, Tensor> {
+  const xs = caseInputs(c);
+  const y = c.f(...xs);
+  if (c.constant) return { y };
+  const moving = xs.filter((x) => x.dtype === "float32");
+  const dy = constant(ramp(size(y.shape), 99), y.shape);
+  return { y, ...Object.fromEntries(grad(ops.sum(ops.mul(y, dy)), moving).map((g, i) => [`g${i}`, g])) };
+}

@@ -11,6 +11,7 @@ import {
   leafName,
   linear,
   mean,
+  muon,
   type Optimizer,
   type Runtime,
   resetState,
@@ -28,10 +29,11 @@ import { readGolden, relativeError } from "../src/testing/index.ts";
 
 const golden = readGolden("train-toy");
 const names = golden.keys.filter((k) => k.startsWith("init/")).map((k) => k.slice(5));
-const { adamw, sgd: plain } = JSON.parse(golden.metadata.options!) as Record<
-  string,
-  { lr: number; momentum: number; weight_decay: number }
->;
+const {
+  adamw,
+  sgd: plain,
+  muon: orthogonal,
+} = JSON.parse(golden.metadata.options!) as Record<string, { lr: number; momentum: number; weight_decay: number }>;
 
 function toyLoss(x: Tensor, target: Tensor, p: (name: string) => Tensor): Tensor {
   const normed = groupNorm(
@@ -57,6 +59,16 @@ afterAll(() => runtime.close());
 const optimizers: [string, number, (params: Tensor[], grads: Tensor[]) => Optimizer][] = [
   ["adamw", adamw!.lr, (p, g) => adamW(p, g, { weightDecay: adamw!.weight_decay })],
   ["sgd", plain!.lr, (p, g) => sgd(p, g, { momentum: plain!.momentum })],
+  [
+    "muon",
+    orthogonal!.lr,
+    (p, g) =>
+      muon(p, g, {
+        weightDecay: orthogonal!.weight_decay,
+        momentum: orthogonal!.momentum,
+        matrices: (_, shape) => shape.length > 1,
+      }),
+  ],
 ];
 
 test.each(optimizers)("%s follows PyTorch for 20 steps, losses and parameters", async (name, lr, make) => {

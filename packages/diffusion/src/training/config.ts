@@ -13,6 +13,8 @@ const shared = {
   from_weights: z.boolean().default(false),
   steps: z.int().positive(),
   batch_size: z.int().positive(),
+  /** "muon" orthogonalises the updates of matrices and kernels; AdamW takes what is left, at the same learning rate. */
+  optimizer: z.enum(["adamw", "muon"]).default("adamw"),
   learning_rate: z.number().positive(),
   warmup_steps: z.int().positive().default(100),
   decay_steps: z.int().positive().default(1),
@@ -57,6 +59,8 @@ export const UnetTraining = z.strictObject({
   caption_dropout: z.number().min(0).max(1).default(0.1),
   /** min-SNR weighting (Hang et al. 2023); null weighs all timesteps alike. */
   snr_gamma: z.number().positive().nullable().default(5),
+  /** How timesteps are drawn: 1 is uniform, less draws the middle of the schedule, where shapes are decided, more often. */
+  timestep_spread: z.number().positive().max(1).default(1),
 });
 
 export const RetrievalTraining = z.strictObject({

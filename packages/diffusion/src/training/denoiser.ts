@@ -30,6 +30,7 @@ export interface DenoiserTrainingOptions {
   readonly seed: number;
   readonly captionDropout: number;
   readonly snrGamma: number | null;
+  readonly timestepSpread: number;
 }
 
 export interface DenoiserParts {
@@ -83,6 +84,12 @@ export function noised(
   return { sample, target: prediction === "epsilon" ? noise : sub(mul(noise, s), mul(z, n)) };
 }
 
+/** The timestep at quantile u of (0, 1): t/T is logistic with scale `spread` on the scale of log-odds; spread 1 is uniform. */
+export function timestepAt(u: number, total: number, spread: number): number {
+  const odds = (u / (1 - u)) ** spread;
+  return Math.min(total - 1, Math.floor((odds / (1 + odds)) * total));
+}
+
 export function denoiserTask(
   parts: DenoiserParts,
   data: PictureFile,
@@ -90,7 +97,7 @@ export function denoiserTask(
   options: DenoiserTrainingOptions,
   start: (key: string) => Float32Array | undefined,
 ): TrainingTask {
-  const { batchSize: b, seed, captionDropout, snrGamma } = options;
+  const { batchSize: b, seed, captionDropout, snrGamma, timestepSpread } = options;
   const { unet, text, tokenizer, predictionType } = parts;
   const captions = data.list("captions");
   const variables = new Variables({ seed, start });
@@ -124,7 +131,9 @@ export function denoiserTask(
       // one timestep from each of b equal ranges: the loss of a step varies less than with free draws
       const jitter = random.uniform(b);
       const total = parts.alphasCumprod.length;
-      const steps = Array.from(random.permutation(b), (slot, n) => Math.floor(((slot + jitter[n]!) / b) * total));
+      const steps = Array.from(random.permutation(b), (slot, n) =>
+        timestepAt((slot + jitter[n]!) / b, total, timestepSpread),
+      );
       const { input_ids } = tokenFeeds(tokenizer, texts);
       return {
         latents: z,

@@ -2,13 +2,13 @@
 import { appendFileSync, existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
 import {
-  type AdamWOptions,
-  adamW,
   add,
   type Feeds,
   grad,
   leafName,
+  type MuonOptions,
   mul,
+  muon,
   type Optimizer,
   type Program,
   type Runtime,
@@ -31,7 +31,8 @@ export interface TrainingOptions {
   readonly decaySteps: number;
   readonly checkpointingSteps: number;
   readonly loggingSteps: number;
-  readonly optimizer: AdamWOptions;
+  /** Of AdamW, or of Muon if it names matrices. */
+  readonly optimizer: Partial<MuonOptions>;
   /** Continue from the run's checkpoint if there is one. */
   readonly resume: boolean;
 }
@@ -98,7 +99,7 @@ export async function train(
 ): Promise<number> {
   mkdirSync(options.run, { recursive: true });
   const params = task.variables.all();
-  const optimizer = adamW(params, grad(task.scalars.loss, params), options.optimizer);
+  const optimizer = muon(params, grad(task.scalars.loss, params), { matrices: () => false, ...options.optimizer });
   const { step: done, start } = resumeFrom(options.run, options.resume);
   await load(runtime, task.variables, optimizer, start);
   const program = await runtime.compile({

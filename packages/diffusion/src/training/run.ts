@@ -88,6 +88,9 @@ export async function runTraining(
     checkpointingSteps: config.checkpointing_steps,
     loggingSteps: config.logging_steps,
     optimizer: {
+      // as usual: Muon is for what lies inside, not for tables and the convolutions at both ends
+      matrices: (name, shape) =>
+        config.optimizer === "muon" && shape.length > 1 && !/(embedding|projection|conv_in|conv_out)/.test(name),
       maxGradNorm: config.max_grad_norm,
       emaDecay: config.ema_decay,
       // as usual: matrices and kernels decay, vectors don't
@@ -211,10 +214,14 @@ async function prepareDenoiser(
     fingerprint([at("vae", "diffusion_pytorch_model.safetensors"), config.data]),
     () => encodeAll(runtime, vaeWeights, vae, data, { onProgress: (n) => onCached(n, data.count) }),
   );
-  const { batch_size: batchSize, seed, caption_dropout: captionDropout, snr_gamma: snrGamma } = config;
-  return {
-    task: denoiserTask(parts, data, latents, { batchSize, seed, captionDropout, snrGamma }, start),
+  const options = {
+    batchSize: config.batch_size,
+    seed: config.seed,
+    captionDropout: config.caption_dropout,
+    snrGamma: config.snr_gamma,
+    timestepSpread: config.timestep_spread,
   };
+  return { task: denoiserTask(parts, data, latents, options, start) };
 }
 
 function deviation(values: Float32Array): number {

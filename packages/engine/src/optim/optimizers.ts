@@ -3,8 +3,9 @@ import { input, leafName, variable } from "../core/leaves.ts";
 import { constant } from "../core/op.ts";
 import { size } from "../core/shape.ts";
 import type { Shape, Tensor } from "../core/tensor.ts";
-import { add, div, minimum, mul, sqrt, square, sub } from "../ops/arithmetic.ts";
-import { dot } from "../ops/matmul.ts";
+import { add, div, maximum, minimum, mul, sqrt, square, sub } from "../ops/arithmetic.ts";
+import { dot, matmul } from "../ops/matmul.ts";
+import { reshape } from "../ops/movement.ts";
 import type { Feeds, Runtime } from "../runtime/types.ts";
 
 export interface Optimizer {
@@ -30,11 +31,33 @@ export interface AdamWOptions {
   readonly emaDecay?: number;
 }
 
+export interface MuonOptions extends AdamWOptions {
+  /** Which parameters are orthogonalised, as matrices of shape[0] rows; AdamW takes the others. */
+  readonly matrices: (name: string, shape: Shape) => boolean;
+  readonly momentum?: number;
+}
+
 /**
  * AdamW, as torch.optim.AdamW: decay, then moments, then θ ← θ − lr/c₁ · m / (√(v/c₂) + eps), with the bias
  * corrections c₁ = 1 − β₁ᵗ and c₂ = 1 − β₂ᵗ fed at each run; here both sides of the fraction are times √c₂. Loshchilov & Hutter 2019, arXiv:1711.05101.
  */
-export function adamW(params: readonly Tensor[], grads: readonly Tensor[], options: AdamWOptions = {}): Optimizer {
+export const adamW = (params: readonly Tensor[], grads: readonly Tensor[], options: AdamWOptions = {}): Optimizer =>
+  build(params, grads, options, () => false);
+
+/**
+ * Muon, as torch.optim.Muon with Nesterov momentum and adjust_lr_fn "match_rms_adamw", which makes AdamW's learning rate
+ * right for it: b ← μ·b + (1 − μ)·g and θ ← θ − 0.2·√(larger side)·lr · orthogonal((1 − μ)·g + μ·b), after the same
+ * decay as AdamW's. Jordan et al. 2024, kellerjordan.github.io/posts/muon; Liu et al. 2025, arXiv:2502.16982.
+ */
+export const muon = (params: readonly Tensor[], grads: readonly Tensor[], options: MuonOptions): Optimizer =>
+  build(params, grads, options, options.matrices);
+
+function build(
+  params: readonly Tensor[],
+  grads: readonly Tensor[],
+  options: AdamWOptions & Partial<MuonOptions>,
+  orthogonalised: MuonOptions["matrices"],
+): Optimizer {
   const {
     betas: [b1, b2] = [0.9, 0.999],
     eps = 1e-8,
@@ -42,6 +65,7 @@ export function adamW(params: readonly Tensor[], grads: readonly Tensor[], optio
     maxGradNorm,
     lrScale = () => 1,
     emaDecay,
+    momentum = 0.95,
   } = options;
   const lr = input("optimizer.lr", []);
   const stepSize = input("optimizer.step_size", []); // lr·√c₂ / c₁
@@ -52,26 +76,40 @@ export function adamW(params: readonly Tensor[], grads: readonly Tensor[], optio
   const gain = mul(clip, 1 - b1);
   const gain2 = mul(square(clip), 1 - b2);
   const tiny = mul(root, eps);
+  const push = mul(clip, 1 - momentum);
   const state: { name: string; shape: Shape }[] = [];
   const keep = (name: string, shape: Shape): Tensor => {
     state.push({ name, shape });
     return variable(name, shape);
   };
-  const updates = byReadiness(params, grads).flatMap(([p, grad]) => {
-    const name = leafName(p);
+  const decayOf = (name: string): number => (typeof weightDecay === "function" ? weightDecay(name) : weightDecay);
+  /** New state of a parameter, and what its value loses. */
+  const adam = (p: Tensor, name: string, grad: Tensor): [states: Optimizer["updates"], loss: Tensor] => {
     const [m, v] = [keep(`adamw.m.${name}`, p.shape), keep(`adamw.v.${name}`, p.shape)];
     const m2 = add(mul(m, b1), mul(grad, gain));
     const v2 = add(mul(v, b2), mul(square(grad), gain2));
-    const decay = typeof weightDecay === "function" ? weightDecay(name) : weightDecay;
-    const scale = lrScale(name);
-    const kept = decay ? mul(p, sub(1, mul(lr, decay * scale))) : p;
-    const rate = scale === 1 ? stepSize : mul(stepSize, scale);
-    const p2 = sub(kept, mul(rate, div(m2, add(sqrt(v2), tiny))));
-    const all: (readonly [Tensor, Tensor])[] = [
+    const rate = lrScale(name) === 1 ? stepSize : mul(stepSize, lrScale(name));
+    const states = [
       [m, m2],
       [v, v2],
-      [p, p2],
-    ];
+    ] as const;
+    return [states, mul(rate, div(m2, add(sqrt(v2), tiny)))];
+  };
+  const orthogonal = (p: Tensor, name: string, grad: Tensor): [states: Optimizer["updates"], loss: Tensor] => {
+    const b = keep(`muon.momentum.${name}`, p.shape);
+    const pushed = mul(grad, push);
+    const next = add(mul(b, momentum), pushed);
+    const matrix = reshape(add(pushed, mul(next, momentum)), [p.shape[0]!, -1]);
+    const rate = mul(lr, 0.2 * Math.sqrt(Math.max(...matrix.shape)) * lrScale(name));
+    return [[[b, next]], mul(rate, reshape(orthogonalise(matrix), p.shape))];
+  };
+  const matrices = new Set(params.filter((p) => orthogonalised(leafName(p), p.shape)));
+  const updates = byReadiness(params, grads).flatMap(([p, grad]) => {
+    const name = leafName(p);
+    const [states, loss] = (matrices.has(p) ? orthogonal : adam)(p, name, grad);
+    const decay = decayOf(name) * lrScale(name);
+    const p2 = sub(decay ? mul(p, sub(1, mul(lr, decay))) : p, loss);
+    const all: (readonly [Tensor, Tensor])[] = [...states, [p, p2]];
     if (emaDecay !== undefined) {
       const ema = variable(`ema.${name}`, p.shape);
       all.push([ema, add(mul(ema, emaDecay), mul(p2, 1 - emaDecay))]);
@@ -79,14 +117,35 @@ export function adamW(params: readonly Tensor[], grads: readonly Tensor[], optio
     return all;
   });
   const feeds = (step: number, rate: number): Feeds => ({
-    "optimizer.step_size": Float32Array.of((rate * Math.sqrt(1 - b2 ** step)) / (1 - b1 ** step)),
-    "optimizer.root": Float32Array.of(Math.sqrt(1 - b2 ** step)),
-    ...(updates.length &&
-    params.some((p) => (typeof weightDecay === "function" ? weightDecay(leafName(p)) : weightDecay))
-      ? { "optimizer.lr": Float32Array.of(rate) }
-      : {}),
+    ...(matrices.size < params.length && {
+      "optimizer.step_size": Float32Array.of((rate * Math.sqrt(1 - b2 ** step)) / (1 - b1 ** step)),
+      "optimizer.root": Float32Array.of(Math.sqrt(1 - b2 ** step)),
+    }),
+    ...((matrices.size || params.some((p) => decayOf(leafName(p)))) && { "optimizer.lr": Float32Array.of(rate) }),
   });
   return { updates, gradNorm, state, feeds };
+}
+
+/** Coefficients of the quintic a·x + b·x³ + c·x⁵ whose iterates take all of (0, 1] near 1 (Jordan et al. 2024). */
+const QUINTIC = [3.4445, -4.775, 2.0315] as const;
+
+/** U·Vᵀ of u = U·Σ·Vᵀ, roughly (singular values end between 0.7 and 1.2): five Newton-Schulz steps on the smaller Gram matrix. */
+function orthogonalise(u: Tensor): Tensor {
+  const [rows, columns] = u.shape as [number, number];
+  const wide = rows <= columns;
+  const n = Math.min(rows, columns);
+  const [a, b, c] = QUINTIC;
+  const identity = constant(
+    Array.from({ length: n * n }, (_, i) => (i % (n + 1) ? 0 : a)),
+    [n, n],
+  );
+  let x = div(u, maximum(sqrt(dot(u, u)), 1e-7));
+  for (let i = 0; i < 5; i++) {
+    const gram = matmul(x, x, wide ? { transB: true } : { transA: true });
+    const quintic = add(identity, add(mul(gram, b), matmul(gram, gram, { alpha: c })));
+    x = wide ? matmul(quintic, x) : matmul(x, quintic);
+  }
+  return x;
 }
 
 /** SGD with momentum, as torch.optim.SGD: b ← μ·b + g, θ ← θ − lr·b (b starts as g, which zeros give too). */

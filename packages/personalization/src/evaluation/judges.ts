@@ -97,7 +97,7 @@ export async function judgeCell(
 
 /** A picture for a prompt that names its subject. */
 export async function judgeBackbone(
-  { text, picture }: Judges,
+  { text, picture }: Pick<Judges, "text" | "picture">,
   pixels: Uint8Array,
   { caption, choices, name }: EvaluationSet["backbone"]["prompts"][number],
   names: readonly Nouns[],

@@ -1,0 +1,88 @@
+/**
+ * Measures the pocket model on scenes that it was not trained on, in a minute; prints a line of JSON for each:
+ * how well the UNet denoises new scenes of trained subjects, by timestep, and how often the CLIP pair names subject (of 200),
+ * place and look of true scenes.
+ *
+ *     node --import tsx packages/world/src/main.ts --split train    --count 1024 --seed 6 --out data/world/fresh.safetensors
+ *     node --import tsx packages/world/src/main.ts --split held-out --count 64   --seed 5 --evaluation --out data/world/evaluation.safetensors
+ *     node --import tsx scripts/pocket-check.ts [MODEL]
+ */
+import {
+  clipTextModel,
+  embedTokens,
+  encodeAll,
+  loadModel,
+  noised,
+  noiseLevels,
+  PictureFile,
+  type StableDiffusionModel,
+  tokenFeeds,
+  unet2DConditionModel,
+} from "@likeness/diffusion";
+import { counterRandom, input, mean, type Runtime, square, startRuntime, sub, type Tensor } from "@likeness/engine";
+import { judgeBackbone } from "../packages/personalization/src/evaluation/judges.ts";
+import { expectClipPair, pictureEmbedder, textEmbedder } from "../packages/personalization/src/evaluation/metrics.ts";
+import { openEvaluationSet } from "../packages/personalization/src/evaluation/set.ts";
+
+const BATCH = 32;
+const SCENES = 512;
+/** Middles of ten equal parts of the schedule. */
+const TIMESTEPS = Array.from({ length: 10 }, (_, i) => 50 + 100 * i);
+const PROMPTS = 200;
+
+/** Mean squared error of the prediction at each of TIMESTEPS, the same scenes and noise at all. */
+async function denoising(runtime: Runtime, model: StableDiffusionModel, data: PictureFile): Promise<number[]> {
+  const { unet, textEncoder, vae, scheduler, tokenizer } = model;
+  const latents = await encodeAll(runtime, vae.weights, vae.config, data, { limit: SCENES });
+  const captions = data.list("captions");
+  const size = latents.length / SCENES;
+  const side = Math.sqrt(size / unet.config.in_channels);
+  const shape = [BATCH, unet.config.in_channels, side, side];
+  const ids = input("input_ids", [BATCH, tokenizer.modelMaxLength], "int32");
+  const inputsEmbeds = embedTokens(textEncoder.weights, textEncoder.config, ids);
+  const context = clipTextModel(textEncoder.weights, textEncoder.config, { inputsEmbeds }).lastHiddenState;
+  const [t, signal, sigma] = ["t", "signal", "sigma"].map((n) => input(n, [BATCH])) as [Tensor, Tensor, Tensor];
+  const { sample, target } = noised(input("latents", shape), input("noise", shape), signal, sigma, "v_prediction");
+  const y = unet2DConditionModel(unet.weights, unet.config, { sample, timestep: t, encoderHiddenStates: context });
+  const program = await runtime.compile({ outputs: { error: mean(square(sub(y, target))) } });
+  const errors = TIMESTEPS.map(() => 0);
+  for (let at = 0; at < SCENES; at += BATCH) {
+    const { input_ids } = tokenFeeds(tokenizer, captions.slice(at, at + BATCH));
+    const scene = { latents: latents.subarray(at * size, (at + BATCH) * size), input_ids };
+    const noise = counterRandom(1, `scene ${at}`).normal(BATCH * size);
+    for (const [i, step] of TIMESTEPS.entries()) {
+      const levels = noiseLevels(Array<number>(BATCH).fill(step), scheduler().alphasCumprod, null, "v_prediction");
+      const { weight: _, ...fed } = levels;
+      errors[i]! += (await program.run({ ...scene, noise, ...fed })).error![0]! * (BATCH / SCENES);
+    }
+  }
+  await program.release();
+  return errors;
+}
+
+/** Shares of true scenes of which the CLIP pair finds the right name first, among the first five, and the attributes. */
+async function naming(runtime: Runtime, model: StableDiffusionModel, path: string): Promise<Record<string, number>> {
+  const set = openEvaluationSet(path);
+  const text = await textEmbedder(runtime, model);
+  const picture = await pictureEmbedder(runtime, expectClipPair(model), model.resolution);
+  const told: Record<string, number[]> = {};
+  for (const [i, prompt] of set.backbone.prompts.slice(0, PROMPTS).entries()) {
+    const { rank, attributes } = await judgeBackbone({ text, picture }, set.scene(i), prompt, set.backbone.names);
+    const right = { subject: Number(rank === 1), subject_top5: Number(rank <= 5), ...attributes };
+    for (const [name, value] of Object.entries(right)) (told[name] ??= []).push(value);
+  }
+  return Object.fromEntries(
+    Object.entries(told).map(([name, of]) => [name, of.reduce((a, b) => a + b, 0) / of.length]),
+  );
+}
+
+const round = (x: number): number => Number(x.toPrecision(4));
+const folder = process.argv[2] ?? "models/pocket";
+const model = loadModel(folder);
+const runtime = await startRuntime();
+const errors = await denoising(runtime, model, new PictureFile("data/world/fresh.safetensors"));
+const overall = errors.reduce((a, b) => a + b, 0) / errors.length;
+console.log(JSON.stringify({ denoising: round(overall), timesteps: TIMESTEPS, errors: errors.map(round) }));
+const shares = await naming(runtime, model, "data/world/evaluation.safetensors");
+console.log(JSON.stringify(Object.fromEntries(Object.entries(shares).map(([name, x]) => [name, round(x)]))));
+await runtime.close();

@@ -12,8 +12,12 @@ export const PretrainConfig = z.strictObject({
   run: z.string(),
   encoder: EncoderConfig,
   seed: z.int().nonnegative().default(0),
+  /** Begin with the weights of the encoder in `out` (of this base model in an earlier state) instead of fresh ones. */
+  from_weights: z.boolean().default(false),
   steps: z.int().positive(),
   batch_size: z.int().min(2).default(16),
+  /** As in `likeness train`. */
+  optimizer: z.enum(["adamw", "muon"]).default("adamw"),
   /** Of token embedder and trunk; the hypernetwork's is separate (the paper: 1e-4 and 1e-5). */
   learning_rate: z.number().positive().default(1e-4),
   hypernetwork_learning_rate: z.number().positive().default(1e-5),

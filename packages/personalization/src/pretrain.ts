@@ -36,6 +36,8 @@ import {
   mean,
   mul,
   type Runtime,
+  readFloats,
+  readSafetensorsHeader,
   reshape,
   sqrt,
   square,
@@ -71,7 +73,8 @@ export async function pretrain(
 ): Promise<number> {
   const model = loadModel(config.model);
   const data = new PictureFile(config.data);
-  const { start } = resumeFrom(config.run, resume);
+  const { step, start: resumed } = resumeFrom(config.run, resume);
+  const start = step === 0 && config.from_weights ? weightsOf(encoderFolder(config)) : resumed;
   const paired = data.header.tensors.has("references");
   const { vae } = model;
   const source = fingerprint([...vae.files.files.map((f) => f.path), config.data]);
@@ -108,6 +111,7 @@ export async function pretrain(
       checkpointingSteps: config.checkpointing_steps,
       loggingSteps: config.logging_steps,
       optimizer: {
+        matrices: (name, shape) => config.optimizer === "muon" && shape.length > 1 && !name.endsWith("queries"),
         maxGradNorm: config.max_grad_norm,
         emaDecay: config.ema_decay,
         lrScale: (name) => (name.startsWith("hypernetwork.") ? hyper : 1),
@@ -268,12 +272,21 @@ async function wordRow(model: StableDiffusionModel, word: string): Promise<Float
   return (await evaluate({ row: reshape(gather(tokenTable(weights, config), constant(Int32Array.of(id))), [-1]) })).row;
 }
 
+const encoderFolder = ({ model, out = join(model, ENCODER_FOLDER) }: PretrainConfig): string => out;
+
+/** Start values from the encoder that a folder has. @throws SafetensorsError if there is none */
+function weightsOf(folder: string): (key: string) => Float32Array | undefined {
+  const header = readSafetensorsHeader(join(folder, ENCODER_FILE));
+  return (key) => (header.tensors.has(key) ? readFloats(header, key) : undefined);
+}
+
 async function saveEncoder(
   runtime: Runtime,
   task: TrainingTask,
   model: StableDiffusionModel,
-  { encoder, out: folder = join(model.folder, ENCODER_FOLDER) }: PretrainConfig,
+  config: PretrainConfig,
 ): Promise<void> {
+  const folder = encoderFolder(config);
   mkdirSync(folder, { recursive: true });
   const params = task.variables.all();
   const values = await runtime.read(params.map((p) => leafName(average(p))));
@@ -281,6 +294,6 @@ async function saveEncoder(
     (p) => [leafName(p), { dtype: "F16", shape: p.shape, data: toFloat16(values[leafName(average(p))]!) }] as const,
   );
   writeSafetensors(join(folder, ENCODER_FILE), Object.fromEntries(tensors), { format: "pt" });
-  const json = { ...encoder, base: model.fingerprint, base_name: model.name };
+  const json = { ...config.encoder, base: model.fingerprint, base_name: model.name };
   atomicWrite(join(folder, "config.json"), [new TextEncoder().encode(`${JSON.stringify(json, null, 2)}\n`)]);
 }

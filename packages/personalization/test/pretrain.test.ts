@@ -129,6 +129,29 @@ test("a run that was stopped and resumed ends with the same weights and the same
   for (const line of log("whole")) for (const key of keys) expect(line[key]).toSatisfy(Number.isFinite);
 });
 
+test("a run goes on from an encoder's weights; Muon takes its matrices, AdamW the rest", async () => {
+  const out = at("encoder");
+  await run(configOf("first", { out }));
+  const before = weights(join(out, ENCODER_FILE));
+  const slow = { out, steps: 1, learning_rate: 1e-6, hypernetwork_learning_rate: 1e-6 };
+  const change = async (config: PretrainConfig): Promise<number> => {
+    await run(config);
+    const after = weights(join(out, ENCODER_FILE));
+    const largest = (a: Float32Array, b: Float32Array): number => Math.max(...a.map((x, i) => Math.abs(x - b[i]!)));
+    return Math.max(...[...before].map(([key, values]) => largest(values, after.get(key)!)));
+  };
+  expect(await change(configOf("next", { ...slow, from_weights: true }))).toBeLessThan(1e-3); // float16 files
+  expect(await change(configOf("fresh", { ...slow, seed: 2 }))).toBeGreaterThan(0.01);
+  await run(configOf("muon", { out, optimizer: "muon" }));
+  const state = weights(at("muon", "checkpoint.safetensors"));
+  for (const [key, values] of weights(join(out, ENCODER_FILE))) {
+    expect(values.every(Number.isFinite)).toBe(true);
+    const matrix = key.endsWith(".weight") && !key.includes("norm");
+    expect(state.has(`muon.momentum.${key}`), key).toBe(matrix);
+    expect(state.has(`adamw.v.${key}`), key).toBe(!matrix);
+  }
+});
+
 test("with words, v goes to the one that names its picture, of several tokens to the last", async () => {
   await run(configOf("words", { word_weight: 1, start_word: "a", steps: 40, learning_rate: 3e-3 }));
   const lines = log("words");

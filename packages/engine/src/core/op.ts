@@ -21,6 +21,8 @@ export interface Op<A extends Attrs = Attrs> {
   lower(g: GraphBuilder, inputs: readonly string[], ctx: OpContext<A>): string | readonly string[];
   /** Floating-point operations, two per multiply-add; left out where they are few beside the bytes that move. */
   flops?(ctx: OpContext<A>): number;
+  /** Bytes that computing takes on the CPU beside inputs and outputs; left out where they are few. */
+  workspace?(ctx: OpContext<A>): number;
   /** Cotangents of the inputs from those of the outputs; undefined where an input gets none. */
   vjp?(ctx: OpContext<A>, dys: readonly (Tensor | undefined)[]): readonly (Tensor | undefined)[];
 }

@@ -4,6 +4,7 @@ import { expectRank, ShapeError, show, size } from "../core/shape.ts";
 import type { Shape, Tensor } from "../core/tensor.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import { sum } from "./reduce.ts";
+import { winograd } from "./winograd.ts";
 
 export interface ConvOptions {
   readonly stride?: number;
@@ -54,6 +55,10 @@ const convOp = defineOp1<ConvAttrs>({
   ],
 });
 
+/** Whether Winograd's form of a 3×3 convolution is the faster one: few large pictures of many channels (bench/conv.ts). */
+const winogradPays = ([b, c, h, w]: Shape, o: number): boolean =>
+  b! <= 4 && h! * w! >= 256 && b! * h! * w! >= 512 && h! % 4 === 0 && w! % 4 === 0 && Math.min(c!, o) >= 256;
+
 /** Pictures of so few pixels go through the CPU's Conv one under another (bench/conv.ts). */
 const STACKED_PIXELS = 64;
 
@@ -74,6 +79,8 @@ function convolve(
   const onnx = onnxAttrs(attrs, [kh, kw]);
   const gap = attrs.padding;
   const same = attrs.stride === 1 && kh === 2 * gap + 1 && kw === kh;
+  if (g.device === "cpu" && same && kh === 3 && winogradPays(shape, o))
+    return winograd(g, [x!, ...rest], shape, kernel);
   if (g.device !== "cpu" || !same || b === 1 || h * w > STACKED_PIXELS) return g.add("Conv", [x!, ...rest], onnx);
   const first = g.transpose(g.reshape(x!, [b, c, h * w]), [1, 0, 2]);
   const spaced = gap ? g.add("Pad", [first, g.ints([0, 0, 0, 0, 0, gap * w])]) : first;
@@ -101,6 +108,9 @@ const inputGradOp = defineOp1<ConvAttrs & { shape: Shape }>({
     const { stride, padding } = attrs;
     if (kh === 1 && kw === 1 && stride === 1 && padding === 0)
       return pointwiseInputGrad(g, dy!, w!, inputs[0]!.shape, c, o);
+    const same = stride === 1 && kh === 3 && kw === 3 && padding === 1;
+    if (g.device === "cpu" && same && winogradPays(inputs[0]!.shape, c))
+      return winograd(g, [dy!, w!], inputs[0]!.shape, inputs[1]!.shape, { transposed: true });
     // A convolution with the flipped kernel runs at full speed, but flipping costs as much as the kernel is large.
     const flip =
       stride === 1 &&

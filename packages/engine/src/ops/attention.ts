@@ -50,10 +50,38 @@ export function tiles(heads: number, n: number, m: number): Tile[] {
   return found;
 }
 
-/** Rows and heads of a tile; whole extents are not sliced. */
-function cut(g: GraphBuilder, x: string, [heads, n]: Shape, tile: Tile, rows: boolean): string {
-  const byHead = tile.heads[1] - tile.heads[0] < heads! ? g.slice(x, [tile.heads[0]], [tile.heads[1]], [0]) : x;
-  return rows && tile.rows[1] - tile.rows[0] < n! ? g.slice(byHead, [tile.rows[0]], [tile.rows[1]], [1]) : byHead;
+/** Of one tile's scores. */
+function tileBytes(q: Tensor, k: Tensor): number {
+  const [heads, n] = q.shape as [number, number];
+  const m = k.shape[1]!;
+  const [first] = tiles(heads, n, m);
+  return 4 * m * (first!.heads[1] - first!.heads[0]) * (first!.rows[1] - first!.rows[0]);
+}
+
+/** Rows of a tile's heads; whole extents are not sliced. */
+function cut(g: GraphBuilder, x: string, [heads, n]: Shape, tile: Tile): string {
+  const cuts = [tile.heads, tile.rows].flatMap(([from, to], axis) =>
+    to - from < [heads, n][axis]! ? [{ from, to, axis }] : [],
+  );
+  if (cuts.length === 0) return x;
+  return g.slice(
+    x,
+    cuts.map((c) => c.from),
+    cuts.map((c) => c.to),
+    cuts.map((c) => c.axis),
+  );
+}
+
+type HeadsOf = (tile: Tile) => string;
+
+/** A function that gives a tile's heads of x, cut once for all tiles that share them. */
+function headsOf(g: GraphBuilder, x: string, heads: number): HeadsOf {
+  const known = new Map<number, string>();
+  return ({ heads: [from, to] }) => {
+    if (to - from === heads) return x;
+    if (!known.has(from)) known.set(from, g.slice(x, [from], [to], [0]));
+    return known.get(from)!;
+  };
 }
 
 const cutMask = (g: GraphBuilder, mask: string, [n]: Shape, tile: Tile): string =>
@@ -78,19 +106,15 @@ const attentionOp = defineOp1<{ scale: number }>({
   name: "attention",
   infer: ([q, , v]) => ({ shape: [...q!.shape.slice(0, -1), v!.shape.at(-1)!], dtype: q!.dtype }),
   flops: ({ inputs: [q, k, v] }) => 2 * size(q!.shape) * k!.shape.at(-2)! * (1 + v!.shape.at(-1)! / q!.shape.at(-1)!),
+  workspace: ({ inputs: [q, k] }) => 2 * tileBytes(q!, k!) + 4 * (size(q!.shape) + size(k!.shape)),
   lower: (g, [q, k, v, mask], { attrs, inputs }) => {
     const [qs, ks] = [inputs[0]!.shape, inputs[1]!.shape];
     const list = tiles(qs[0]!, qs[1]!, ks[1]!);
     const scaled = g.add("Mul", [q!, g.scalar(attrs.scale)]);
-    const kT = swap(g, k!);
+    const [kT, vs] = [swap(g, k!), v!].map((x) => headsOf(g, x, ks[0]!)) as [HeadsOf, HeadsOf];
     const parts = list.map((t) => {
-      const p = probabilities(
-        g,
-        cut(g, scaled, qs, t, true),
-        cut(g, kT, ks, t, false),
-        mask && cutMask(g, mask, qs, t),
-      );
-      return g.add("MatMul", [p, cut(g, v!, ks, t, false)]);
+      const p = probabilities(g, cut(g, scaled, qs, t), kT(t), mask && cutMask(g, mask, qs, t));
+      return g.add("MatMul", [p, vs(t)]);
     });
     return join(g, parts, list);
   },
@@ -110,10 +134,15 @@ const attentionGrad = defineOp<{ scale: number }>({
   // scores, dQ and dK are as wide as q; dP and dV as v
   flops: ({ inputs: [q, k, v] }) =>
     2 * size(q!.shape) * k!.shape.at(-2)! * (3 + (2 * v!.shape.at(-1)!) / q!.shape.at(-1)!),
+  workspace: ({ inputs: [q, k, v] }) => 5 * tileBytes(q!, k!) + 8 * (size(k!.shape) + size(v!.shape)),
   lower: (g, [q, k, v, o, dO, mask], { attrs, inputs }) => {
-    const [qs, ks, vs] = inputs.map((x) => x.shape) as [Shape, Shape, Shape];
+    const [qs, ks] = inputs.map((x) => x.shape) as [Shape, Shape];
     const list = tiles(qs[0]!, qs[1]!, ks[1]!);
-    const [kT, vT] = [swap(g, k!), swap(g, v!)];
+    // dO·vᵀ − δ is one product: −δ is a column more of dO, with a row of ones below vᵀ
+    const ones = g.add("Expand", [g.scalar(1), g.ints([ks[0]!, 1, ks[1]!])]);
+    const [ksOf, kT, vT] = [k!, swap(g, k!), g.add("Concat", [swap(g, v!), ones], { axis: 1 })].map((x) =>
+      headsOf(g, x, ks[0]!),
+    ) as [HeadsOf, HeadsOf, HeadsOf];
     const dQ: string[] = [];
     const dKT = new Map<number, string>();
     const dVT = new Map<number, string>();
@@ -121,13 +150,13 @@ const attentionGrad = defineOp<{ scale: number }>({
     for (const t of list) {
       const head = t.heads[0];
       const scale = zero ? g.add("Add", [g.scalar(attrs.scale), zero]) : g.scalar(attrs.scale);
-      const qt = g.add("Mul", [cut(g, q!, qs, t, true), scale]);
-      const dOt = cut(g, dO!, qs, t, true);
-      const p = probabilities(g, qt, cut(g, kT, ks, t, false), mask && cutMask(g, mask, qs, t));
-      const delta = g.add("ReduceSum", [g.add("Mul", [dOt, cut(g, o!, qs, t, true)]), g.ints([2])], { keepdims: 1 });
-      const dP = g.add("MatMul", [dOt, cut(g, vT, vs, t, false)]);
-      const dS = g.add("Mul", [p, g.add("Sub", [dP, delta])]);
-      dQ.push(g.add("Mul", [g.add("MatMul", [dS, cut(g, k!, ks, t, false)]), g.scalar(attrs.scale)]));
+      const qt = g.add("Mul", [cut(g, q!, qs, t), scale]);
+      const dOt = cut(g, dO!, qs, t);
+      const p = probabilities(g, qt, kT(t), mask && cutMask(g, mask, qs, t));
+      const delta = g.add("ReduceSum", [g.add("Mul", [dOt, cut(g, o!, qs, t)]), g.ints([2])], { keepdims: 1 });
+      const dP = g.add("MatMul", [g.add("Concat", [dOt, g.add("Neg", [delta])], { axis: 2 }), vT(t)]);
+      const dS = g.add("Mul", [p, dP]);
+      dQ.push(g.add("Mul", [g.add("MatMul", [dS, ksOf(t)]), g.scalar(attrs.scale)]));
       const accumulate = (sums: Map<number, string>, part: string): string => {
         const before = sums.get(head);
         const now = before ? g.add("Add", [before, part]) : part;

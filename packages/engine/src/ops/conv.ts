@@ -4,7 +4,7 @@ import { expectRank, ShapeError, show, size } from "../core/shape.ts";
 import type { Shape, Tensor } from "../core/tensor.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import { sum } from "./reduce.ts";
-import { winograd } from "./winograd.ts";
+import { winograd, winogradBytes } from "./winograd.ts";
 
 export interface ConvOptions {
   readonly stride?: number;
@@ -47,6 +47,7 @@ const convOp = defineOp1<ConvAttrs>({
     return { shape: [b, o, outExtent(h, kh, attrs), outExtent(wd, kw, attrs)], dtype: x!.dtype };
   },
   flops: ({ inputs: [, w], outputs: [y] }) => 2 * size(y!.shape) * size(w!.shape.slice(1)),
+  workspace: ({ inputs: [x, w], attrs }) => workspace(x!.shape, w!.shape, w!.shape[0]!, attrs),
   lower: (g, names, { attrs, inputs }) => convolve(g, names, inputs[0]!.shape, inputs[1]!.shape, attrs),
   vjp: ({ inputs: [x, w, b], attrs }, [dy]) => [
     conv2dInputGrad(dy!, w!, x!.shape, attrs),
@@ -58,6 +59,13 @@ const convOp = defineOp1<ConvAttrs>({
 /** Whether Winograd's form of a 3×3 convolution is the faster one: few large pictures of many channels (bench/conv.ts). */
 const winogradPays = ([b, c, h, w]: Shape, o: number): boolean =>
   b! <= 4 && h! * w! >= 256 && b! * h! * w! >= 512 && h! % 4 === 0 && w! % 4 === 0 && Math.min(c!, o) >= 256;
+
+const isSame3x3 = ([, , kh, kw]: Shape, { stride, padding }: ConvAttrs): boolean =>
+  stride === 1 && kh === 3 && kw === 3 && padding === 1;
+
+/** What a convolution of x to `to` channels takes on the CPU; ONNX Runtime's own kernel takes little. */
+const workspace = (x: Shape, kernel: Shape, to: number, attrs: ConvAttrs): number =>
+  isSame3x3(kernel, attrs) && winogradPays(x, to) ? winogradBytes(x, x[1]!, to) : 0;
 
 /** Pictures of so few pixels go through the CPU's Conv one under another (bench/conv.ts). */
 const STACKED_PIXELS = 64;
@@ -101,6 +109,7 @@ export const conv2dInputGrad: (dy: Tensor, w: Tensor, shape: Shape, attrs: ConvA
 const inputGradOp = defineOp1<ConvAttrs & { shape: Shape }>({
   name: "conv2dInputGrad",
   infer: ([dy], { shape }) => ({ shape, dtype: dy!.dtype }),
+  workspace: ({ inputs: [dy, w], attrs }) => workspace(dy!.shape, w!.shape, attrs.shape[1]!, attrs),
   flops: ({ inputs: [dy, w] }) => 2 * size(dy!.shape) * size(w!.shape.slice(1)),
   lower: (g, [dy, w], { attrs, inputs }) => {
     const [, c, h] = attrs.shape as [number, number, number];
@@ -108,8 +117,7 @@ const inputGradOp = defineOp1<ConvAttrs & { shape: Shape }>({
     const { stride, padding } = attrs;
     if (kh === 1 && kw === 1 && stride === 1 && padding === 0)
       return pointwiseInputGrad(g, dy!, w!, inputs[0]!.shape, c, o);
-    const same = stride === 1 && kh === 3 && kw === 3 && padding === 1;
-    if (g.device === "cpu" && same && winogradPays(inputs[0]!.shape, c))
+    if (g.device === "cpu" && isSame3x3(inputs[1]!.shape, attrs) && winogradPays(inputs[0]!.shape, c))
       return winograd(g, [dy!, w!], inputs[0]!.shape, inputs[1]!.shape, { transposed: true });
     // A convolution with the flipped kernel runs at full speed, but flipping costs as much as the kernel is large.
     const flip =
@@ -157,7 +165,7 @@ const weightGradOp = defineOp1<ConvAttrs & { shape: Shape }>({
       const [x, dy] = names.map((n, i) => g.reshape(channelsFirst(g, n, ctx.inputs[i]!.shape, 0), [i ? o : c, -1]));
       return g.reshape(g.add("Gemm", [dy!, x!], { transB: 1 }), shape);
     }
-    const same = stride === 1 && kh === 3 && kw === 3 && padding === 1;
+    const same = isSame3x3(shape, ctx.attrs);
     const [b, , h, w] = ctx.inputs[0]!.shape as [number, number, number, number];
     const views = 4 * b * h * w * kh * kw * Math.min(o, c);
     if (same && b > 1 && g.device === "cpu" && views <= VIEWS_BYTES) return tapsInOne(g, names, ctx.inputs);

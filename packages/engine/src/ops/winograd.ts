@@ -36,6 +36,8 @@ const bothSides = (m: Matrix): number[] => m.flatMap((p) => m.flatMap((q) => p.f
 
 const TILE = 4;
 const SPAN = 6;
+const KERNEL_BYTES = 64e6;
+const PICTURE_BYTES = 16e6;
 
 export interface WinogradOptions {
   /** The gradient to the input instead: x has w's O channels, the result its C. */
@@ -45,13 +47,21 @@ export interface WinogradOptions {
   readonly pictureBytes?: number;
 }
 
+/** Bytes that `winograd` holds at a time beside x, w and the result. */
+export function winogradBytes([b, , h, wd]: Shape, from: number, to: number): number {
+  const kernel = Math.min(KERNEL_BYTES, 4 * SPAN ** 2 * from * to);
+  const tiles = (b! * h! * wd!) / TILE ** 2;
+  const band = (channels: number): number => Math.min(PICTURE_BYTES, 4 * SPAN ** 2 * channels * tiles);
+  return kernel + 4 * b! * (from + to) * h! * wd! + 2 * band(from) + band(to);
+}
+
 /** x (B, C, H, W) with w (O, C, 3, 3), stride 1 and padding 1, H and W multiples of 4 → (B, O, H, W). */
 export function winograd(
   g: GraphBuilder,
   [x, w, bias]: readonly string[],
   [b, , h, wd]: Shape,
   [o, c]: Shape,
-  { transposed = false, kernelBytes = 64e6, pictureBytes = 16e6 }: WinogradOptions = {},
+  { transposed = false, kernelBytes = KERNEL_BYTES, pictureBytes = PICTURE_BYTES }: WinogradOptions = {},
 ): string {
   const [from, to] = transposed ? [o!, c!] : [c!, o!];
   const [rows, columns] = [h! / TILE, wd! / TILE];

@@ -10,6 +10,7 @@ export * from "./random/index.ts";
 export { devices, installedDevices, onnxruntimeVersion } from "./runtime/onnxruntime.ts";
 export { evaluate, startRuntime } from "./runtime/runtime.ts";
 export * from "./runtime/types.ts";
+export { type Cost, costOf } from "./transforms/cost.ts";
 export { checkpoint, grad } from "./transforms/grad.ts";
 export { atomicWrite, removeTempFiles, withAtomicFile } from "./weights/atomic-write.ts";
 export { FileWeights, type KeyMap, openWeights, type Stored } from "./weights/files.ts";

@@ -21,6 +21,7 @@ export * from "./method/personal-text.ts";
 export * from "./method/personal-unet.ts";
 export * from "./personalize.ts";
 export * from "./photo.ts";
+export type { PersonalizePlan } from "./plan.ts";
 export * from "./pretrain.ts";
 export * from "./pretrain-config.ts";
 export * from "./prompts.ts";

@@ -3,6 +3,7 @@
 import { attentionMatrices, encode, expectFinite, type StableDiffusionModel, tokenTable } from "@likeness/diffusion";
 import {
   constant,
+  costOf,
   counterRandom,
   gather,
   input,
@@ -10,6 +11,7 @@ import {
   mul,
   type Runtime,
   reshape,
+  size,
   type Tensor,
 } from "@likeness/engine";
 import type { Concept } from "./concept.ts";
@@ -17,11 +19,15 @@ import type { TuningEncoder } from "./encoder-file.ts";
 import { nearestWord } from "./method/losses.ts";
 import { noisy, predictConcept, wordTable } from "./method/personal-unet.ts";
 import { type Photo, photoPlanes } from "./photo.ts";
+import { type PersonalizePlan, planPersonalization } from "./plan.ts";
 import { OBJECT_TEMPLATES, placeholderId, wordId } from "./prompts.ts";
 import { type ConceptState, type TuningOptions, tune } from "./tuning.ts";
 
 export interface PersonalizeOptions
-  extends Pick<TuningOptions, "microBatchSize" | "train" | "weightDecay" | "embeddingAnchor" | "offsetAnchor"> {
+  extends Pick<
+    TuningOptions,
+    "microBatchSize" | "train" | "weightDecay" | "embeddingAnchor" | "offsetAnchor" | "recompute"
+  > {
   /** Without one, v starts at the class word and the offsets at zero. */
   readonly encoder?: TuningEncoder | undefined;
   readonly steps: number;
@@ -34,6 +40,10 @@ export interface PersonalizeOptions
   /** Neutral prompts of the tuning; the encoder's, or Textual Inversion's, if not given. */
   readonly templates?: readonly string[] | undefined;
   readonly seed: number;
+  /** Bytes that the job may take; all that the system has left if not given. */
+  readonly availableMemory?: number | undefined;
+  /** What the job will take, before anything is computed. */
+  onPlan?(plan: PersonalizePlan): void;
   onStage?(stage: "encode" | "tune"): void;
   readonly onStep?: NonNullable<TuningOptions["onStep"]>;
   readonly signal?: AbortSignal | undefined;
@@ -58,18 +68,21 @@ export async function personalize(
   const { encoder, signal } = options;
   const pixels = photoPlanes(photo, model);
   placeholderId(model.tokenizer, options.token); // a token that can't be one is an error now, not after the tuning
+  const alphaBlend = options.alphaBlend ?? encoder?.config.alpha_blend ?? 0.25;
+  const plan = await planOf(runtime, model, { ...options, alphaBlend });
+  options.onPlan?.(plan);
   options.onStage?.("encode");
   const latents = await encodePhoto(runtime, model, pixels, signal);
   const start = encoder
     ? await predict(runtime, model, encoder, pixels, latents, options)
     : await fromWord(runtime, model, options);
-  const alphaBlend = options.alphaBlend ?? encoder?.config.alpha_blend ?? 0.25;
   options.onStage?.("tune");
   const tuned =
     options.steps === 0
       ? start
       : await tune(runtime, model, latents, start, {
           ...options,
+          recompute: plan.recompute,
           rank: start.rank,
           loraAlpha: start.loraAlpha,
           alphaBlend,
@@ -97,6 +110,27 @@ export async function personalize(
   };
 }
 
+/** The costs of the two passes over the photo and of tuning. */
+function planOf(
+  runtime: Runtime,
+  model: StableDiffusionModel,
+  options: PersonalizeOptions & { readonly alphaBlend: number },
+): Promise<PersonalizePlan> {
+  const { encoder } = options;
+  const latents = photoLatents(model);
+  const before = [costOf([latents]), ...(encoder ? [costOf(Object.values(prediction(model, encoder).outputs))] : [])];
+  const rank = encoder?.config.rank ?? options.rank ?? 4;
+  const available = options.availableMemory ?? process.availableMemory();
+  return planPersonalization(
+    runtime,
+    model,
+    before,
+    size(latents.shape),
+    { ...options, rank, loraAlpha: rank },
+    available,
+  );
+}
+
 async function once(
   runtime: Runtime,
   outputs: Record<string, Tensor>,
@@ -118,26 +152,25 @@ async function encodePhoto(
   pixels: Float32Array,
   signal?: AbortSignal,
 ): Promise<Float32Array> {
-  const side = model.resolution;
-  const { config, weights } = model.vae;
-  const { mean } = encode(weights, config, input("pixels", [1, 3, side, side]));
-  const { z } = await once(runtime, { z: mul(mean, config.scaling_factor) }, { pixels }, signal);
+  const { z } = await once(runtime, { z: photoLatents(model) }, { pixels }, signal);
   expectFinite(z!, "the photo's latents", model);
   return z as Float32Array;
 }
 
-/** The encoder's single pass: at a fixed timestep, with the noise of the seed (method.md 3.2). */
-async function predict(
-  runtime: Runtime,
+function photoLatents(model: StableDiffusionModel): Tensor {
+  const side = model.resolution;
+  const { config, weights } = model.vae;
+  return mul(encode(weights, config, input("pixels", [1, 3, side, side])).mean, config.scaling_factor);
+}
+
+/** The encoder's single pass: at a fixed timestep (method.md 3.2). */
+function prediction(
   model: StableDiffusionModel,
   { config, files }: TuningEncoder,
-  pixels: Float32Array,
-  latents: Float32Array,
-  { seed, classWord, signal }: PersonalizeOptions,
-): Promise<Start> {
+): { outputs: Record<string, Tensor>; factors: number; words: Int32Array } {
   const { in_channels: c } = model.unet.config;
   const side = model.resolution;
-  const h = Math.sqrt(latents.length / c);
+  const h = side / model.scaleFactor;
   const alpha = model.scheduler("ddim").alphasCumprod[config.encoder_timestep]!;
   const level = (x: number): Tensor => constant([x]);
   const sample = noisy(
@@ -151,6 +184,31 @@ async function predict(
     sample,
     timestep: level(config.encoder_timestep),
   });
+  const words = wordTable(model);
+  const flat = Object.fromEntries(
+    factors.flatMap(({ a, b }, i) => [
+      [`a${i}`, a],
+      [`b${i}`, b],
+    ]),
+  );
+  return {
+    outputs: { v, word: nearestWord(v, words.table), ...flat },
+    factors: factors.length,
+    words: words.ids,
+  };
+}
+
+/** What the encoder says of the photo, with the noise of the seed. */
+async function predict(
+  runtime: Runtime,
+  model: StableDiffusionModel,
+  encoder: TuningEncoder,
+  pixels: Float32Array,
+  latents: Float32Array,
+  { seed, classWord, signal }: PersonalizeOptions,
+): Promise<Start> {
+  const { config, files } = encoder;
+  const { outputs, factors, words } = prediction(model, encoder);
   const [left] = files.unread();
   if (left !== undefined)
     throw new LikenessError("E_WEIGHT_UNREAD", {
@@ -160,25 +218,16 @@ async function predict(
       found: `${files.unread().length} more`,
       next: "Take config and weights from one run.",
     });
-  const words = wordTable(model);
-  const flat = Object.fromEntries(
-    factors.flatMap(({ a, b }, i) => [
-      [`a${i}`, a],
-      [`b${i}`, b],
-    ]),
-  );
   const noise = counterRandom(seed, "encoder noise").normal(latents.length);
-  const r = await once(
-    runtime,
-    { v, word: nearestWord(v, words.table), ...flat },
-    { z: latents, noise, pixels },
-    signal,
-  );
+  const r = await once(runtime, outputs, { z: latents, noise, pixels }, signal);
   expectFinite(r.v!, "the encoder's embedding", model);
   return {
     embedding: r.v as Float32Array,
-    factors: factors.map((_, i) => ({ a: r[`a${i}`] as Float32Array, b: r[`b${i}`] as Float32Array })),
-    hardTokenId: classWord === undefined ? words.ids[r.word![0]!]! : wordId(model, classWord),
+    factors: Array.from({ length: factors }, (_, i) => ({
+      a: r[`a${i}`] as Float32Array,
+      b: r[`b${i}`] as Float32Array,
+    })),
+    hardTokenId: classWord === undefined ? words[r.word![0]!]! : wordId(model, classWord),
     rank: config.rank,
     loraAlpha: config.lora_alpha,
   };

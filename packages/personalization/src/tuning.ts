@@ -12,7 +12,9 @@ import {
   accumulate,
   adamW,
   add,
+  type Cost,
   constant,
+  costOf,
   counterRandom,
   expand,
   type Feeds,
@@ -21,6 +23,7 @@ import {
   input,
   leafName,
   mul,
+  type Optimizer,
   type Runtime,
   resetState,
   reshape,
@@ -214,22 +217,36 @@ interface TuningPrograms {
   release(): Promise<void>;
 }
 
-async function compileTuning(
-  runtime: Runtime,
+/** What is compiled for tuning: a batch that fits is one program; else one per part, and one that applies their sum. */
+interface TuningSpecs {
+  readonly part: { readonly outputs: { readonly loss: Tensor; readonly diffusion: Tensor }; readonly updates: Updates };
+  readonly apply: { readonly outputs: Record<string, never>; readonly updates: Updates } | undefined;
+  readonly optimizer: Optimizer;
+  /** Zero at the start. */
+  readonly states: readonly Pick<Optimizer, "state">[];
+  readonly parts: number;
+  /** Of one part's noise. */
+  readonly shape: readonly number[];
+}
+type Updates = Optimizer["updates"];
+
+const predictionOf = (scheduler: ReturnType<StableDiffusionModel["scheduler"]>): "epsilon" | "v_prediction" =>
+  scheduler.config.prediction_type === "epsilon" ? "epsilon" : "v_prediction";
+
+function tuningSpecs(
   model: StableDiffusionModel,
   { all, v, factors }: ReturnType<typeof conceptVariables>,
   start: ConceptState,
   z: Float32Array,
   options: TuningOptions,
-): Promise<TuningPrograms> {
+): TuningSpecs {
   const config = model.unet.config;
   const side = Math.sqrt(z.length / config.in_channels);
   const b = microBatchSize(options, side * side);
   const parts = options.batchSize / b;
   const shape = [b, config.in_channels, side, side];
   const length = model.tokenizer.modelMaxLength;
-  const scheduler = model.scheduler("ddim");
-  const prediction = scheduler.config.prediction_type === "epsilon" ? "epsilon" : "v_prediction";
+  const prediction = predictionOf(model.scheduler("ddim"));
   const [timestep, signal, sigma] = ["t", "signal", "sigma"].map((n) => input(n, [b])) as [Tensor, Tensor, Tensor];
   const still = expand(constant(z, [1, ...shape.slice(1)]), shape);
   const { sample, target } = noised(still, input("noise", shape), signal, sigma, prediction);
@@ -248,10 +265,46 @@ async function compileTuning(
   const grads = grad(loss, learning);
   const sum = parts > 1 ? accumulate(learning, grads, 1 / parts) : undefined;
   const optimizer = adamW(learning, sum?.sums ?? grads, { weightDecay: options.weightDecay ?? 0 });
-  for (const each of sum ? [optimizer, sum] : [optimizer]) await resetState(runtime, each);
-  // a batch that fits is one program; else one per part, and one that applies their sum
-  const part = await runtime.compile({ outputs: { loss, diffusion }, updates: (sum ?? optimizer).updates });
-  const apply = sum && (await runtime.compile({ outputs: {}, updates: [...optimizer.updates, ...sum.clear] }));
+  return {
+    part: { outputs: { loss, diffusion }, updates: (sum ?? optimizer).updates },
+    apply: sum && { outputs: {}, updates: [...optimizer.updates, ...sum.clear] },
+    optimizer,
+    states: sum ? [optimizer, sum] : [optimizer],
+    parts,
+    shape,
+  };
+}
+
+/** Cost of one part of a step, and how many parts a step has, without a value of the concept or the picture. */
+export function tuningCost(
+  model: StableDiffusionModel,
+  latents: number,
+  options: Omit<TuningOptions, "hardTokenId" | "templates" | "seed">,
+): { readonly part: Cost; readonly parts: number } {
+  const variables = conceptVariables(model, options.rank);
+  const [v, ...rest] = variables.all.map((t) => new Float32Array(size(t.shape))) as [Float32Array, ...Float32Array[]];
+  const factors = variables.factors.map((_, i) => ({ a: rest[2 * i]!, b: rest[2 * i + 1]! }));
+  const start = { embedding: v, factors };
+  const unsaid = { hardTokenId: 0, templates: [], seed: 0 };
+  const { part, parts } = tuningSpecs(model, variables, start, new Float32Array(latents), { ...options, ...unsaid });
+  return { part: costOf([...Object.values(part.outputs), ...part.updates.map(([, value]) => value)]), parts };
+}
+
+async function compileTuning(
+  runtime: Runtime,
+  model: StableDiffusionModel,
+  variables: ReturnType<typeof conceptVariables>,
+  start: ConceptState,
+  z: Float32Array,
+  options: TuningOptions,
+): Promise<TuningPrograms> {
+  const specs = tuningSpecs(model, variables, start, z, options);
+  const { optimizer, parts, shape } = specs;
+  for (const each of specs.states) await resetState(runtime, each);
+  const part = await runtime.compile(specs.part);
+  const apply = specs.apply && (await runtime.compile(specs.apply));
+  const scheduler = model.scheduler("ddim");
+  const prediction = predictionOf(scheduler);
   const total = scheduler.alphasCumprod.length;
   const draws = (random: ReturnType<typeof counterRandom>) => {
     const n = options.batchSize;

@@ -15,6 +15,7 @@ import { generateConcept } from "../src/generate.ts";
 import { personalUNet } from "../src/method/personal-unet.ts";
 import { type PersonalizeOptions, personalize } from "../src/personalize.ts";
 import type { Photo } from "../src/photo.ts";
+import type { PersonalizePlan } from "../src/plan.ts";
 import { conceptVariables, loadConcept, microBatchSize } from "../src/tuning.ts";
 
 let runtime: Runtime;
@@ -43,6 +44,23 @@ describe.each(["sd1", "sd2"])("%s", (name) => {
   const size = { width: model.resolution, height: model.resolution };
   const make = (options: Partial<PersonalizeOptions> = {}): Promise<Concept> =>
     personalize(runtime, model, photoFor(model), { ...base, ...options });
+
+  test("where memory is short, results are computed again instead of kept, and the concept is the same", async () => {
+    const plans: PersonalizePlan[] = [];
+    const onPlan = (plan: PersonalizePlan): number => plans.push(plan);
+    const roomy = await make({ onPlan, availableMemory: 1e12 });
+    const narrow = await make({ onPlan, availableMemory: 1 });
+    const [all, least] = plans as [PersonalizePlan, PersonalizePlan];
+    expect(all).toMatchObject({ recompute: undefined, fits: true, seconds: undefined });
+    expect(least).toMatchObject({ recompute: Number.POSITIVE_INFINITY, fits: false });
+    expect(least.bytes).toBeLessThan(all.bytes);
+    expect(least.flops).toBeGreaterThan(1.1 * all.flops);
+    expect(relativeError(narrow.embedding, roomy.embedding)).toBeLessThan(1e-5);
+    const middle = await make({ onPlan, availableMemory: all.bytes - 1 });
+    expect(plans[2]!.bytes).toBeLessThan(all.bytes);
+    expect(plans[2]!.fits).toBe(true);
+    expect(relativeError(middle.embedding, roomy.embedding)).toBeLessThan(1e-5);
+  });
 
   test("without an encoder: from the class word, with offsets of zero at first", async () => {
     const start = await make({ steps: 0, rank: 2 });

@@ -1,8 +1,8 @@
 /** `likeness personalize`: one photo in, a concept file out. */
 import { type Device, LikenessError, startRuntime } from "@likeness/engine";
-import { findEncoder, openEncoder, personalize, writeConcept } from "@likeness/personalization";
+import { findEncoder, openEncoder, type PersonalizePlan, personalize, writeConcept } from "@likeness/personalization";
 import { defineCommand } from "../args/command.ts";
-import type { Bar } from "../console/progress.ts";
+import { type Bar, clock } from "../console/progress.ts";
 import { readImage, squareCrop } from "../images/read-image.ts";
 import { IMAGE_ENCODER, MODEL_FLAGS, openModel } from "../model.ts";
 import { expectNewFile } from "../paths.ts";
@@ -115,6 +115,9 @@ export default defineCommand({
           batchSize: options.batchSize ?? 16,
           microBatchSize: options.microBatchSize,
           alphaBlend: options.alphaBlend,
+          onPlan: (plan) => {
+            for (const line of planLines(plan)) progress.note(line);
+          },
           onStage: (stage) => progress.note(stage === "encode" ? "Reading the photo" : "Tuning"),
           onStep: (event) => {
             bar ??= progress.bar("Steps", event.steps, { start: event.step });
@@ -130,3 +133,18 @@ export default defineCommand({
     }
   },
 });
+
+const GIGA = 1e9;
+
+/** What a job of some length will take, and what is done about memory that isn't there. */
+export function planLines({ bytes, seconds, recompute, fits }: PersonalizePlan): string[] {
+  const memory = `${(bytes / GIGA).toFixed(1)} GB of memory`;
+  const lines = seconds === undefined ? [] : [`Needs ${memory} and about ${clock(seconds)} (minutes:seconds)`];
+  if (!fits)
+    lines.push(
+      `Memory is short: needs ${memory} even so, ${(process.availableMemory() / GIGA).toFixed(1)} GB are free`,
+    );
+  else if (recompute !== undefined)
+    lines.push("Memory is short: results are computed again instead of kept, which takes longer");
+  return lines;
+}

@@ -150,7 +150,8 @@ function blocks(share: number, cells: number): string {
   return ("█".repeat(Math.floor(eighths / 8)) + (rest ? String.fromCharCode(0x2590 - rest) : "")).padEnd(cells);
 }
 
-function clock(seconds: number): string {
+/** 1:02:03, or 02:03. */
+export function clock(seconds: number): string {
   const s = Math.round(seconds);
   const two = (n: number): string => String(n).padStart(2, "0");
   const minutes = `${two(Math.floor(s / 60) % 60)}:${two(s % 60)}`;

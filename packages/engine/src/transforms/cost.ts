@@ -1,5 +1,5 @@
 /** What a program will take, told from its graph before it is compiled. */
-import { variableOp, type WeightRef, weightOp } from "../core/leaves.ts";
+import { inputOp, variableOp, type WeightRef, weightOp } from "../core/leaves.ts";
 import { size } from "../core/shape.ts";
 import { ancestors, type Node, type Tensor } from "../core/tensor.ts";
 
@@ -14,6 +14,8 @@ export interface Cost {
 
 /** Results that are their first input under another shape or name: nothing is copied. */
 const VIEWS = new Set(["reshape", "stopGradient"]);
+/** Leaves that whoever runs the program holds. */
+const HELD: ReadonlySet<unknown> = new Set([inputOp, variableOp]);
 const WIDTH: Readonly<Record<string, number>> = { float16: 2, bfloat16: 2, uint8: 1, bool: 1, int64: 8 };
 const bytesOf = (t: Tensor): number => size(t.shape) * (WIDTH[t.dtype] ?? 4);
 
@@ -46,7 +48,7 @@ export function costOf(outputs: readonly Tensor[]): Cost {
     if (!VIEWS.has(node.op.name))
       for (const y of node.outputs) {
         live += bytesOf(y);
-        const end = node.op === variableOp ? nodes.length : (lastUse.get(y) ?? at);
+        const end = HELD.has(node.op) ? nodes.length : (lastUse.get(y) ?? at);
         dying.set(end, (dying.get(end) ?? 0) + bytesOf(y));
       }
     peak = Math.max(peak, live + (node.op.workspace?.(node) ?? 0) + widened(node));

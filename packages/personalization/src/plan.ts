@@ -1,0 +1,68 @@
+/** What a personalization will take, told before it begins, and the way of tuning that fits into the memory there is. */
+import type { StableDiffusionModel } from "@likeness/diffusion";
+import { type Cost, counterRandom, matmul, type Runtime, sum, variable } from "@likeness/engine";
+import { type TuningOptions, tuningCost } from "./tuning.ts";
+
+export interface PersonalizePlan {
+  /** Peak resident memory of the process that computes, mapped weight files included. */
+  readonly bytes: number;
+  readonly flops: number;
+  /** Of the whole job on this machine; undefined if it is too short to be worth measuring the machine. */
+  readonly seconds: number | undefined;
+  /** What the backward pass computes again instead of keeping (TuningOptions). */
+  readonly recompute: number | undefined;
+  /** Whether `bytes` are there. */
+  readonly fits: boolean;
+}
+
+/** Ways of tuning, each with less memory and more work than the one before. */
+const RECOMPUTE = [undefined, 200, Number.POSITIVE_INFINITY] as const;
+
+/** The process itself and the library in it, with nothing loaded. */
+const BASE_BYTES = 200e6;
+
+/** Below this it isn't worth telling. */
+const SHORT_FLOPS = 2e12;
+
+/** The first way of tuning whose memory is no more than `available`, or the one that takes least. */
+export async function planPersonalization(
+  runtime: Runtime,
+  model: StableDiffusionModel,
+  before: readonly Cost[],
+  latents: number,
+  options: Omit<TuningOptions, "hardTokenId" | "templates" | "seed">,
+  available: number,
+): Promise<PersonalizePlan> {
+  const peak = (costs: readonly Cost[]): number =>
+    BASE_BYTES + Math.max(0, ...costs.map((c) => c.liveBytes + c.weightBytes));
+  const ways = options.recompute === undefined ? RECOMPUTE : [options.recompute];
+  let plan: Omit<PersonalizePlan, "seconds"> | undefined;
+  for (const recompute of ways) {
+    const tuning = options.steps > 0 ? tuningCost(model, latents, { ...options, recompute }) : undefined;
+    const bytes = peak([...before, ...(tuning ? [tuning.part] : [])]);
+    const first = before.reduce((n, c) => n + c.flops, 0);
+    const flops = first + (tuning ? options.steps * tuning.parts * tuning.part.flops : 0);
+    plan = { bytes, flops, recompute, fits: bytes <= available };
+    if (plan.fits) break;
+  }
+  const seconds = plan!.flops < SHORT_FLOPS ? undefined : plan!.flops / (await productRate(runtime));
+  return { ...plan!, seconds };
+}
+
+/** FLOP/s of large matrix products: what large models reach as a whole (docs/results/sd15.md). */
+async function productRate(runtime: Runtime): Promise<number> {
+  const n = 1024;
+  const random = counterRandom(0, "plan");
+  const names = ["plan.a", "plan.b"];
+  for (const name of names) await runtime.write({ [name]: random.normal(n * n) }, { [name]: [n, n] });
+  const [a, b] = names.map((name) => variable(name, [n, n]));
+  const program = await runtime.compile({ outputs: { y: sum(matmul(a!, b!)) } });
+  let best = Number.POSITIVE_INFINITY;
+  for (let i = 0; i < 8; i++) {
+    const since = performance.now();
+    await program.run();
+    best = Math.min(best, (performance.now() - since) / 1000);
+  }
+  await program.release();
+  return (2 * n ** 3) / best;
+}

@@ -5,6 +5,7 @@ import {
   constant,
   costOf,
   counterRandom,
+  type FileWeights,
   gather,
   input,
   LikenessError,
@@ -42,7 +43,7 @@ export interface PersonalizeOptions
   readonly seed: number;
   /** Bytes that the job may take; all that the system has left if not given. */
   readonly availableMemory?: number | undefined;
-  /** What the job will take, before anything is computed. */
+  /** What the job will take, before anything is computed; not called for a small model if memory isn't limited. */
   onPlan?(plan: PersonalizePlan): void;
   onStage?(stage: "encode" | "tune"): void;
   readonly onStep?: NonNullable<TuningOptions["onStep"]>;
@@ -54,6 +55,11 @@ interface Start extends ConceptState {
   readonly rank: number;
   readonly loraAlpha: number;
 }
+
+/** A UNet file up to this size is tuned in seconds, in little memory: not worth the time that planning takes. */
+const SMALL_BYTES = 100e6;
+const bytesOf = ({ files }: FileWeights): number =>
+  files.flatMap(({ tensors }) => [...tensors.values()]).reduce((n, { length }) => n + length, 0);
 
 /**
  * Personalizes a model to the subject of one photo.
@@ -69,8 +75,12 @@ export async function personalize(
   const pixels = photoPlanes(photo, model);
   placeholderId(model.tokenizer, options.token); // a token that can't be one is an error now, not after the tuning
   const alphaBlend = options.alphaBlend ?? encoder?.config.alpha_blend ?? 0.25;
-  const plan = await planOf(runtime, model, { ...options, alphaBlend });
-  options.onPlan?.(plan);
+  const large = bytesOf(model.unet.files) > SMALL_BYTES;
+  const plan =
+    large || options.availableMemory !== undefined
+      ? await planOf(runtime, model, { ...options, alphaBlend })
+      : undefined;
+  if (plan) options.onPlan?.(plan);
   options.onStage?.("encode");
   const latents = await encodePhoto(runtime, model, pixels, signal);
   const start = encoder
@@ -82,7 +92,7 @@ export async function personalize(
       ? start
       : await tune(runtime, model, latents, start, {
           ...options,
-          recompute: plan.recompute,
+          recompute: plan ? plan.recompute : options.recompute,
           rank: start.rank,
           loraAlpha: start.loraAlpha,
           alphaBlend,

@@ -26,13 +26,18 @@ export const attentionLayer = (w: Weights, x: Tensor, context: Tensor, heads: nu
   linearLayer(w.at("to_out").at("0"), attentionCore(w, x, context, heads), x.shape.at(-1)!);
 
 /** FeedForward with GEGLU: net.0.proj to twice the inner width, first half times gelu(second half), net.2. */
-export function feedForward(w: Weights, x: Tensor): Tensor {
+export const feedForward = (w: Weights, x: Tensor): Tensor => feedForwardOut(w, gated(w, x), x.shape.at(-1)!);
+
+/** The feed-forward up to its last layer: x (B, N, C) → (B, N, 4·C). */
+export function gated(w: Weights, x: Tensor): Tensor {
   const c = x.shape.at(-1)!;
   const h = linearLayer(w.at("net").at("0").at("proj"), x, 8 * c);
   const last = h.shape.length - 1;
-  const gated = mul(slice(h, [0], [4 * c], [last]), gelu(slice(h, [4 * c], [8 * c], [last])));
-  return linearLayer(w.at("net").at("2"), gated, c);
+  return mul(slice(h, [0], [4 * c], [last]), gelu(slice(h, [4 * c], [8 * c], [last])));
 }
+
+/** The feed-forward's last layer, which is affine: (B, N, 4·C) → (B, N, C). */
+export const feedForwardOut = (w: Weights, x: Tensor, c: number): Tensor => linearLayer(w.at("net").at("2"), x, c);
 
 /** BasicTransformerBlock: self-attention, cross-attention, feed-forward, each on a LayerNorm and with a residual. */
 export function basicTransformerBlock(w: Weights, tokens: Tensor, context: Tensor, heads: number): Tensor {

@@ -2,8 +2,8 @@
 
 import {
   attentionLayer,
-  basicTransformerBlock,
-  feedForward,
+  feedForwardOut,
+  gated,
   layerNormLayer,
   linearLayer,
   lowRankProduct,
@@ -28,7 +28,7 @@ export interface DualPathOptions {
 /**
  * out = a·B(f, C, W + AB) + (1 − a)·B(f, C_h, W): both branches read the same f, and C_h is the context that the UNet
  * is given. Norm, proj_in, norm1 and the base products of the first self-attention are shared; the blend is made before
- * proj_out, which is affine. a = 0 runs the hard branch alone, a = 1 the soft one.
+ * the last layer of the last feed-forward and before proj_out, which are affine. a = 0 runs the hard branch alone, a = 1 the soft one.
  * @eq date:5
  */
 export function dualPath({ personal, softContext, alpha }: DualPathOptions): Transformer2D {
@@ -45,8 +45,23 @@ export function dualPath({ personal, softContext, alpha }: DualPathOptions): Tra
     );
     const hard = hardAttended && finish(w, tokens, hardAttended, hardContext, config);
     const own = softAttended && finish(soft, tokens, softAttended, softContext, config);
-    if (!hard || !own) return mapOf(w, (hard ?? own)!, x, config);
-    return mapOf(w, add(mul(own, alpha), mul(hard, 1 - alpha)), x, config);
+    const blend = (f: (branch: Branch) => Tensor): Tensor =>
+      hard && own ? add(mul(f(own), alpha), mul(f(hard), 1 - alpha)) : f((hard ?? own)!);
+    const last = w.at("transformer_blocks").at(String(config.layers - 1));
+    const out = feedForwardOut(
+      last.at("ff"),
+      blend((b) => b.gated),
+      tokens.shape.at(-1)!,
+    );
+    return mapOf(
+      w,
+      add(
+        blend((b) => b.tokens),
+        out,
+      ),
+      x,
+      config,
+    );
   };
 }
 
@@ -74,6 +89,12 @@ function selfAttention(
   return [alpha < 1 ? core(base) : undefined, alpha > 0 ? core(changed()) : undefined];
 }
 
+/** A branch before the last layer of its last feed-forward: what the result is added to, and what that layer gets. */
+interface Branch {
+  readonly tokens: Tensor;
+  readonly gated: Tensor;
+}
+
 /** The rest of a branch: to_out, cross-attention and feed-forward of the first block, then the other blocks. */
 function finish(
   w: Weights,
@@ -81,13 +102,17 @@ function finish(
   attended: Tensor,
   context: Tensor,
   { heads, layers }: Transformer2DConfig,
-): Tensor {
+): Branch {
   const block = (i: number): Weights => w.at("transformer_blocks").at(String(i));
   const c = tokens.shape.at(-1)!;
   const out = (attn: Weights, x: Tensor): Tensor => linearLayer(attn.at("to_out").at("0"), x, c);
   let x = add(tokens, out(block(0).at("attn1"), attended));
-  x = add(x, attentionLayer(block(0).at("attn2"), layerNormLayer(block(0).at("norm2"), x), context, heads));
-  x = add(x, feedForward(block(0).at("ff"), layerNormLayer(block(0).at("norm3"), x)));
-  for (let i = 1; i < layers; i++) x = basicTransformerBlock(block(i), x, context, heads);
-  return x;
+  for (let i = 0; ; i++) {
+    x = add(x, attentionLayer(block(i).at("attn2"), layerNormLayer(block(i).at("norm2"), x), context, heads));
+    const wide = gated(block(i).at("ff"), layerNormLayer(block(i).at("norm3"), x));
+    if (i === layers - 1) return { tokens: x, gated: wide };
+    x = add(x, feedForwardOut(block(i).at("ff"), wide, c));
+    const normed = layerNormLayer(block(i + 1).at("norm1"), x);
+    x = add(x, attentionLayer(block(i + 1).at("attn1"), normed, normed, heads));
+  }
 }

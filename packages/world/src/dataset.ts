@@ -3,7 +3,7 @@ import { dirname } from "node:path";
 import { PLACE_NAMES } from "./backgrounds.ts";
 import { caption, randomScene } from "./grammar.ts";
 import { Random } from "./random.ts";
-import { renderPhoto, renderScene } from "./render.ts";
+import { paintScene, renderPhoto, renderScene } from "./render.ts";
 import type { Scene } from "./scene.ts";
 import type { Sprites } from "./sprites.ts";
 import { type Split, type Subject, subjectBy, subjectsOf } from "./subjects.ts";
@@ -14,13 +14,18 @@ export interface DatasetOptions {
   readonly seed: number;
   /** also a picture of the same subject in the same hand elsewhere, as tensor `references` */
   readonly pairs?: boolean;
+  /** share of scenes that are portraits; 0 */
+  readonly portraits?: number;
+  /** also how much of each 4x4 block of pixels is subject, as tensor `masks` (count, size / 4, size / 4) */
+  readonly masks?: boolean;
   /** pixels a side; 64 */
   readonly size?: number;
 }
 
 /** The i-th scene of a data set, whatever its count. */
-export function sceneAt({ split, seed }: DatasetOptions, i: number): Scene {
-  return randomScene(subjectsOf(split), new Random(seed, split, i));
+export function sceneAt({ split, seed, portraits = 0 }: DatasetOptions, i: number): Scene {
+  const portrait = portraits > 0 && new Random(seed, split, i, "portrait").chance(portraits);
+  return randomScene(subjectsOf(split), new Random(seed, split, i), portrait);
 }
 
 /** A caption of the scene with the placeholder <S*> where the subject's name would stand. */
@@ -50,6 +55,15 @@ export function renderReference(sprites: Sprites, scene: Scene, seed: number, si
   return renderScene(sprites, simple, size);
 }
 
+/** How much of each 4x4 block is subject, of 255. */
+function blocksOf(mask: Float32Array, size: number): Uint8Array {
+  const side = size / 4;
+  const sums = new Float32Array(side * side);
+  for (let y = 0; y < size; y++)
+    for (let x = 0; x < size; x++) sums[(y >> 2) * side + (x >> 2)]! += mask[y * size + x]! / 16;
+  return Uint8Array.from(sums, (sum) => Math.round(255 * sum));
+}
+
 /**
  * Writes a .safetensors file: `images` (count, size, size, 3) uint8, with `references` of the same shape if asked for.
  * Its metadata has, as JSON, `captions`, with references `templates` (captions with <S*> for the subject) and `words` (the subjects' names), `subjects` ("hexcode/hand") and `specs` (the scenes without their captions).
@@ -60,11 +74,13 @@ export function writeDataset(
   options: DatasetOptions,
   onScene?: (done: number) => void,
 ): void {
-  const { count, size = 64, pairs = false } = options;
+  const { count, size = 64, pairs = false, masks = false } = options;
   const scenes = Array.from({ length: count }, (_, i) => sceneAt(options, i));
   const bytes = count * size * size * 3;
   const shape = [count, size, size, 3];
   const tensor = (from: number): object => ({ dtype: "U8", shape, data_offsets: [from, from + bytes] });
+  const maskFrom = bytes * (pairs ? 2 : 1);
+  const blocks = [count, size / 4, size / 4];
   const header = JSON.stringify({
     __metadata__: {
       made_by: "packages/world",
@@ -82,6 +98,7 @@ export function writeDataset(
     },
     images: tensor(0),
     ...(pairs ? { references: tensor(bytes) } : {}),
+    ...(masks ? { masks: { dtype: "U8", shape: blocks, data_offsets: [maskFrom, maskFrom + bytes / 48] } } : {}),
   });
   const head = Buffer.from(header + " ".repeat((8 - (Buffer.byteLength(header) % 8)) % 8));
   const length = Buffer.alloc(8);
@@ -93,11 +110,15 @@ export function writeDataset(
     writeAll(out, length);
     writeAll(out, head);
     let done = 0;
+    const covered: Uint8Array[] = [];
     for (const scene of scenes) {
-      writeAll(out, renderScene(sprites, scene, size));
+      const canvas = paintScene(sprites, scene, size);
+      writeAll(out, canvas.bytes());
+      if (masks) covered.push(blocksOf(canvas.mask, size));
       onScene?.(++done);
     }
     if (pairs) for (const scene of scenes) writeAll(out, renderReference(sprites, scene, options.seed, size));
+    for (const each of covered) writeAll(out, each);
   } catch (error) {
     rmSync(`${file}.tmp`, { force: true });
     throw error;

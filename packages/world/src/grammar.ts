@@ -92,8 +92,21 @@ export const PHRASES = {
   hand: Record<Hand, readonly string[]>;
 };
 
+interface Chances {
+  readonly plain: number;
+  readonly look: number;
+  readonly item: number;
+  readonly worn: number;
+  readonly count: Readonly<Record<1 | 2 | 3, number>>;
+  readonly size: Readonly<Record<Size, number>>;
+  readonly position: Readonly<Record<Position, number>>;
+  readonly told: number;
+  readonly handTold: number;
+  readonly kindTold: number;
+}
+
 /** How often each thing is seen. */
-const CHANCES = {
+const CHANCES: Chances = {
   plain: 0.2,
   look: 0.35,
   item: 0.14,
@@ -105,22 +118,35 @@ const CHANCES = {
   told: 0.92,
   handTold: 0.06,
   kindTold: 0.06,
-} as const;
+};
+
+/** Of portraits: one large subject in the middle, mostly as it is, its hand told half of the time. */
+const PORTRAITS: Chances = {
+  ...CHANCES,
+  plain: 0.4,
+  look: 0.1,
+  item: 0.04,
+  count: { 1: 0.94, 2: 0.04, 3: 0.02 },
+  size: { normal: 0.65, tiny: 0, small: 0, large: 0.35, huge: 0 },
+  position: { center: 1, left: 0, right: 0, top: 0, bottom: 0 },
+  handTold: 0.5,
+};
 
 /** Draws a random scene of one of the subjects. */
-export function randomScene(list: readonly Subject[], rng: Random): Scene {
+export function randomScene(list: readonly Subject[], rng: Random, portrait: boolean = false): Scene {
+  const chances = portrait ? PORTRAITS : CHANCES;
   const subject = rng.pick(list);
-  const item: Item = rng.chance(CHANCES.item) ? rng.pick(ITEMS.slice(1)) : "none";
-  const count = item !== "none" || isUncounted(subject.name) ? 1 : (Number(rng.weighted(CHANCES.count)) as 1 | 2 | 3);
-  const position: Position = item === "none" ? rng.weighted(CHANCES.position) : "center";
-  let size: Size = rng.weighted(CHANCES.size);
+  const item: Item = rng.chance(chances.item) ? rng.pick(ITEMS.slice(1)) : "none";
+  const count = item !== "none" || isUncounted(subject.name) ? 1 : (Number(rng.weighted(chances.count)) as 1 | 2 | 3);
+  const position: Position = item === "none" ? rng.weighted(chances.position) : "center";
+  let size: Size = rng.weighted(chances.size);
   if (item !== "none" || (count > 1 && (size === "tiny" || size === "huge"))) size = "normal";
   if (position !== "center" && (size === "large" || size === "huge")) size = "small";
   const scene: Omit<Scene, "caption"> = {
     subject: subject.hexcode,
     hand: rng.pick(subject.hands),
-    place: rng.chance(CHANCES.plain) ? rng.pick(PLAIN_NAMES) : rng.pick(PLACE_NAMES),
-    look: rng.chance(CHANCES.look) ? rng.pick(LOOKS.slice(1)) : "none",
+    place: rng.chance(chances.plain) ? rng.pick(PLAIN_NAMES) : rng.pick(PLACE_NAMES),
+    look: rng.chance(chances.look) ? rng.pick(LOOKS.slice(1)) : "none",
     count,
     size,
     position,
@@ -128,7 +154,7 @@ export function randomScene(list: readonly Subject[], rng: Random): Scene {
     manner: item === "none" ? "beside" : mannerOf(item, subject, rng),
     seed: rng.uint(),
   };
-  return { ...scene, caption: caption(scene, subject, rng) };
+  return { ...scene, caption: caption(scene, subject, rng, chances) };
 }
 
 /** Hats and crowns go on anything, glasses and scarfs on what has a face, the rest stands beside. */
@@ -139,10 +165,15 @@ function mannerOf(item: Item, subject: Subject, rng: Random): Manner {
 }
 
 /** Says what is to be seen, in one of many ways. Small things are left out now and then. */
-export function caption(scene: Omit<Scene, "caption">, subject: Subject, rng: Random): string {
-  const told = (): boolean => rng.chance(CHANCES.told);
-  const name = rng.chance(CHANCES.kindTold) && subject.kind !== "weather" ? subject.kind : subject.name;
-  let text = nounPhrase(scene, name, rng);
+export function caption(
+  scene: Omit<Scene, "caption">,
+  subject: Subject,
+  rng: Random,
+  chances: Chances = CHANCES,
+): string {
+  const told = (): boolean => rng.chance(chances.told);
+  const name = rng.chance(chances.kindTold) && subject.kind !== "weather" ? subject.kind : subject.name;
+  let text = nounPhrase(scene, name, rng, chances);
   if (scene.item !== "none" && told()) {
     text += ` ${rng.pick(PHRASES[scene.manner]).replace("*", rng.pick<string>(PHRASES.item[scene.item]))}`;
   }
@@ -157,10 +188,10 @@ export function caption(scene: Omit<Scene, "caption">, subject: Subject, rng: Ra
   return text;
 }
 
-function nounPhrase(scene: Omit<Scene, "caption">, name: string, rng: Random): string {
+function nounPhrase(scene: Omit<Scene, "caption">, name: string, rng: Random, chances: Chances): string {
   const words: string[] = [];
-  if (scene.size !== "normal" && rng.chance(CHANCES.told)) words.push(rng.pick<string>(PHRASES.size[scene.size]));
-  if (rng.chance(CHANCES.handTold)) words.push(rng.pick<string>(PHRASES.hand[scene.hand]));
+  if (scene.size !== "normal" && rng.chance(chances.told)) words.push(rng.pick<string>(PHRASES.size[scene.size]));
+  if (rng.chance(chances.handTold)) words.push(rng.pick<string>(PHRASES.hand[scene.hand]));
   if (scene.count > 1) {
     const count = rng.weighted({ "0": 0.75, "1": 0.25 }) === "0" ? 0 : 1;
     return [PHRASES.count[scene.count as 2 | 3][count], ...words, plural(name)].join(" ");

@@ -18,7 +18,11 @@ const SIZE_RANGES: Readonly<Record<Size, readonly [number, number]>> = {
 const SHIFT = { center: [0, 0], left: [-1, 0], right: [1, 0], top: [0, -1], bottom: [0, 1] } as const;
 
 /** Draws a scene: (size, size, 3) uint8. The same spec gives the same bytes. */
-export function renderScene(sprites: Sprites, scene: Scene, size: number = 64): Uint8Array {
+export const renderScene = (sprites: Sprites, scene: Scene, size: number = 64): Uint8Array =>
+  paintScene(sprites, scene, size).bytes();
+
+/** A scene on its canvas. */
+export function paintScene(sprites: Sprites, scene: Scene, size: number): Canvas {
   const rng = new Random(scene.seed, "scene");
   const place = placeBy(scene.place);
   const canvas = paintPlace(scene.place, scene.seed, size);
@@ -32,7 +36,7 @@ export function renderScene(sprites: Sprites, scene: Scene, size: number = 64): 
   }
   expose(canvas, rng.range(0.95, 1.05));
   applyLook(canvas, scene.look, scene.seed);
-  return canvas.bytes();
+  return canvas;
 }
 
 /** Draws what a user would photograph: the subject large and in the middle, before a plain or simple background. */

@@ -1,10 +1,14 @@
 import { createHash } from "node:crypto";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { readSafetensorsHeader, readTensorBytes } from "@likeness/engine";
 import { beforeAll, expect, test } from "vitest";
 import { PLACE_NAMES, PLAIN_NAMES, paintPlace } from "./backgrounds.ts";
-import { sceneAt } from "./dataset.ts";
+import { sceneAt, writeDataset } from "./dataset.ts";
 import { LOOKS } from "./looks.ts";
 import { Random } from "./random.ts";
-import { renderPhoto, renderScene } from "./render.ts";
+import { paintScene, renderPhoto, renderScene } from "./render.ts";
 import { ITEMS, type Scene } from "./scene.ts";
 import { drawSprites, type Sprites } from "./sprites.ts";
 import { HANDS, subjectBy } from "./subjects.ts";
@@ -126,6 +130,47 @@ test("a data set's scenes do not depend on its size", () => {
   expect(sceneAt(options, 3)).toEqual(sceneAt({ ...options, count: 99 }, 3));
   expect(new Random(1, "a").uint()).toBe(new Random(1, "a").uint());
   expect(new Random(1, "a").uint()).not.toBe(new Random(1, "b").uint());
+});
+
+test("portraits show one large subject in the middle; a share of them leaves the other scenes as they are", () => {
+  const options = { split: "train", count: 200, seed: 1 } as const;
+  const scenes = (portraits: number): Scene[] =>
+    Array.from({ length: 200 }, (_, i) => sceneAt({ ...options, portraits }, i));
+  const all = scenes(1);
+  expect(all.filter((s) => s.position !== "center" || s.size === "tiny" || s.size === "small")).toEqual([]);
+  expect(all.filter((s) => s.count > 1).length).toBeLessThan(30);
+  const [none, half] = [scenes(0), scenes(0.5)];
+  expect(none).toEqual(Array.from({ length: 200 }, (_, i) => sceneAt(options, i)));
+  const kept = half.filter((s, i) => s.caption === none[i]!.caption).length;
+  expect(kept).toBeGreaterThan(70);
+  expect(kept).toBeLessThan(140);
+});
+
+test("masks say where the subject is, of each block of 4x4 pixels how much", () => {
+  const folder = mkdtempSync(join(tmpdir(), "world-"));
+  const file = join(folder, "masked.safetensors");
+  const wolf = sprites.get(scene.subject, "noto");
+  writeDataset(file, { get: () => wolf } as unknown as Sprites, { split: "train", count: 4, seed: 1, masks: true });
+  const header = readSafetensorsHeader(file);
+  expect(header.tensors.get("masks")!.shape).toEqual([4, 16, 16]);
+  const masks = readTensorBytes(header, "masks");
+  const canvas = paintScene(
+    { get: () => wolf } as unknown as Sprites,
+    sceneAt({ split: "train", count: 4, seed: 1 }, 2),
+    64,
+  );
+  for (const [y, x] of [
+    [8, 8],
+    [0, 0],
+    [10, 6],
+  ] as const) {
+    let sum = 0;
+    for (let i = 0; i < 16; i++) sum += canvas.mask[(4 * y + (i >> 2)) * 64 + 4 * x + (i & 3)]!;
+    expect(masks[2 * 256 + 16 * y + x]).toBeCloseTo((255 * sum) / 16, 0);
+  }
+  expect(Math.max(...masks)).toBe(255);
+  expect(Math.min(...masks)).toBe(0);
+  rmSync(folder, { recursive: true });
 });
 
 test("a sprite that was not rasterised is an error that names it", () => {

@@ -61,6 +61,8 @@ export const UnetTraining = z.strictObject({
   snr_gamma: z.number().positive().nullable().default(5),
   /** How timesteps are drawn: 1 is uniform, less draws the middle of the schedule, where shapes are decided, more often. */
   timestep_spread: z.number().positive().max(1).default(1),
+  /** How much more an error counts where tensor `masks` of the data shows the subject; 1 needs no masks. */
+  subject_weight: z.number().min(1).default(1),
 });
 
 export const RetrievalTraining = z.strictObject({

@@ -2,12 +2,15 @@
 import {
   add,
   counterRandom,
+  div,
   type Feeds,
   input,
   mean,
   mul,
   type Runtime,
+  readTensorBytes,
   reshape,
+  SafetensorsError,
   square,
   sub,
   type Tensor,
@@ -31,6 +34,8 @@ export interface DenoiserTrainingOptions {
   readonly captionDropout: number;
   readonly snrGamma: number | null;
   readonly timestepSpread: number;
+  /** Weight of what tensor `masks` of the data covers; what it leaves has weight 1. */
+  readonly subjectWeight: number;
 }
 
 export interface DenoiserParts {
@@ -97,7 +102,7 @@ export function denoiserTask(
   options: DenoiserTrainingOptions,
   start: (key: string) => Float32Array | undefined,
 ): TrainingTask {
-  const { batchSize: b, seed, captionDropout, snrGamma, timestepSpread } = options;
+  const { batchSize: b, seed, captionDropout, snrGamma, timestepSpread, subjectWeight } = options;
   const { unet, text, tokenizer, predictionType } = parts;
   const captions = data.list("captions");
   const variables = new Variables({ seed, start });
@@ -116,7 +121,12 @@ export function denoiserTask(
   ];
   const { sample, target } = noised(input("latents", shape), input("noise", shape), signal, sigma, predictionType);
   const y = unet2DConditionModel(variables.weights(), unet, { sample, timestep: t, encoderHiddenStates: context });
-  const perSample = mean(square(sub(y, target)), [1, 2, 3]);
+  const masks = subjectWeight === 1 ? undefined : masksOf(data, side);
+  const errors = square(sub(y, target));
+  const weighted = masks
+    ? mul(errors, relative(add(mul(input("mask", [b, 1, side, side]), subjectWeight - 1), 1)))
+    : errors;
+  const perSample = mean(weighted, [1, 2, 3]);
   return {
     variables,
     batchSize: b,
@@ -140,9 +150,31 @@ export function denoiserTask(
         noise: random.normal(z.length),
         input_ids,
         ...noiseLevels(steps, parts.alphasCumprod, snrGamma, predictionType),
+        ...(masks && { mask: masks(indices) }),
       };
     },
   };
+}
+
+/** Weights (B, 1, h, w) whose mean in each picture is 1. */
+const relative = (w: Tensor): Tensor => div(w, mean(w, [1, 2, 3], true));
+
+/** Rows of tensor `masks`, U8 (N, side, side), from 0 to 1. @throws SafetensorsError if the data has none of that side */
+function masksOf({ header, count }: PictureFile, side: number): (indices: readonly number[]) => Float32Array {
+  const { dtype, shape } = header.tensors.get("masks") ?? {};
+  if (dtype !== "U8" || String(shape) !== String([count, side, side]))
+    throw new SafetensorsError(header.path, {
+      what: '"masks"',
+      needed: `U8 (${[count, side, side].join(", ")}), which subject_weight weighs by`,
+      found: shape ? `${dtype} (${shape.join(", ")})` : "no such tensor",
+      next: "Write the data with masks, or leave subject_weight out.",
+    });
+  const all = readTensorBytes(header, "masks");
+  const size = side * side;
+  return (indices) =>
+    Float32Array.from({ length: indices.length * size }, (_, i) => {
+      return all[indices[Math.floor(i / size)]! * size + (i % size)]! / 255;
+    });
 }
 
 /** Scaled latent means of all pictures (or the first `limit`): (N, C, h, w), flat. */

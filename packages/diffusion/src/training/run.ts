@@ -220,6 +220,7 @@ async function prepareDenoiser(
     captionDropout: config.caption_dropout,
     snrGamma: config.snr_gamma,
     timestepSpread: config.timestep_spread,
+    subjectWeight: config.subject_weight,
   };
   return { task: denoiserTask(parts, data, latents, options, start) };
 }

@@ -1,6 +1,6 @@
 """Full-size Stable Diffusion 1.5 on this machine: ours beside diffusers and PEFT on PyTorch, in turn, step by step.
 
-    .venv/bin/python bench/sd15/run.py [--model FOLDER] [--size 512] [--rounds 2] [--steps 3] [--recompute N] [--rival FLAGS]
+    .venv/bin/python bench/sd15/run.py [--model FOLDER] [--size 512] [--rounds 2] [--steps 3] [--rival FLAGS]
 
 Each round starts every kind of run once, one after the other, each in a process of its own; the first step of a process warms up
 and isn't counted. Writes docs/results/sd15.md and bench/results/sd15.json (another folder with --results).
@@ -19,20 +19,24 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / "bench"))
 from memory import watched  # noqa: E402
 
-# what is run: label, whose, kind
+# what is run: label, whose, kind, flags
 RUNS = [
-    ("our plain LoRA step", "ours", "plain"),
-    ("PEFT's LoRA step", "rival", "train"),
-    ("our dual-path step", "ours", "dual"),
-    ("our sampling step, guided", "ours", "generate"),
-    ("diffusers' sampling step, guided", "rival", "generate"),
-    ("our matrix products", "ours", "peak"),
-    ("PyTorch's matrix products", "rival", "peak"),
+    ("our plain LoRA step", "ours", "plain", []),
+    ("our plain LoRA step, recompute 200", "ours", "plain", ["--recompute", "200"]),
+    ("PEFT's LoRA step", "rival", "train", []),
+    ("our dual-path step", "ours", "dual", []),
+    ("our dual-path step, recompute 200", "ours", "dual", ["--recompute", "200"]),
+    ("our sampling step, guided", "ours", "generate", []),
+    ("diffusers' sampling step, guided", "rival", "generate", []),
+    ("our matrix products", "ours", "peak", []),
+    ("PyTorch's matrix products", "rival", "peak", []),
 ]
 # ratio of two labels, and the issue's bar for it
 RATIOS = [
     ("step_s", "our plain LoRA step", "PEFT's LoRA step", 0.7),
     ("peak_bytes", "our plain LoRA step", "PEFT's LoRA step", 1 / 3),
+    ("step_s", "our plain LoRA step, recompute 200", "PEFT's LoRA step", 0.7),
+    ("peak_bytes", "our plain LoRA step, recompute 200", "PEFT's LoRA step", 1 / 3),
     ("step_s", "our dual-path step", "PEFT's LoRA step", 1.0),
     ("step_s", "our dual-path step", "our plain LoRA step", 1.35),
     ("step_s", "our sampling step, guided", "diffusers' sampling step, guided", 0.75),
@@ -41,18 +45,17 @@ RATIOS = [
 NAMES = {"step_s": "time", "peak_bytes": "peak memory", "start_s": "process start to the end of the first step, less one step"}
 
 
-def command(whose: str, kind: str, args: argparse.Namespace) -> list[str]:
+def command(whose: str, kind: str, more: list[str], args: argparse.Namespace) -> list[str]:
     sizes = ["--size", str(args.size), "--steps", str(args.steps)]
     if whose == "ours":
-        more = ["--recompute", args.recompute] if args.recompute and kind in ("plain", "dual") else []
         return ["node", "--import", "tsx", "bench/sd15/ours.ts", kind, "--model", args.model, *sizes, *more]
     flags = [] if kind == "peak" else args.rival.split()
     return [sys.executable, "bench/sd15/rival.py", kind, args.model, *sizes, *flags]
 
 
-def measure(whose: str, kind: str, args: argparse.Namespace) -> dict:
+def measure(whose: str, kind: str, more: list[str], args: argparse.Namespace) -> dict:
     load = os.getloadavg()[0]
-    out, memory = watched(command(whose, kind, args), ROOT)
+    out, memory = watched(command(whose, kind, more, args), ROOT)
     told = json.loads(out.strip().splitlines()[-1])
     ends = told["ends"]
     processes = [memory["parent"], memory["child"]]
@@ -91,7 +94,7 @@ def markdown(found: dict[str, dict], args: argparse.Namespace, commit: str) -> s
         "Peak memory is VmHWM of the largest process, which counts pages of mapped weight files; anonymous memory is the highest sum of",
         "RssAnon over all processes. FLOPs are counted from our graph, two a multiply-add; the peak is that of 2048-wide products.",
         "",
-        f"Rival: diffusers and PEFT on PyTorch, scaled-dot-product attention, flags `{args.rival or 'none'}`. Ours: recompute `{args.recompute or 'none'}`. Commit {commit}.",
+        f"Rival: diffusers and PEFT on PyTorch, scaled-dot-product attention, flags `{args.rival or 'none'}`. Commit {commit}.",
         f"Load average before each run: {', '.join(f'{m:.1f}' for m in args.loads)}.",
         "",
         "| | seconds a step | anonymous | VmHWM | TFLOP | nodes | share of the peak |",
@@ -114,16 +117,15 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--recompute")
     parser.add_argument("--rival", default="")
     parser.add_argument("--results", type=pathlib.Path)
     args = parser.parse_args()
     if args.steps < 2:
         sys.exit("--steps: needed 2 or more, as the first step isn't counted")
-    measured: dict[str, list[dict]] = {label: [] for label, _, _ in RUNS}
+    measured: dict[str, list[dict]] = {label: [] for label, *_ in RUNS}
     for round_ in range(args.rounds):
-        for label, whose, kind in RUNS:
-            measured[label].append(measure(whose, kind, args))
+        for label, whose, kind, more in RUNS:
+            measured[label].append(measure(whose, kind, more, args))
             print(f"round {round_ + 1}: {label}: {measured[label][-1]['steps_s']}", file=sys.stderr, flush=True)
     args.loads = [m["load"] for runs in measured.values() for m in runs]
     found = {label: summary(runs) for label, runs in measured.items()}

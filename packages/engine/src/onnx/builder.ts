@@ -129,6 +129,34 @@ export class GraphBuilder {
     return this.add("Slice", [x, this.ints(starts), this.ints(ends), this.ints(axes), ...more]);
   }
 
+  /**
+   * What `build` adds becomes a graph of its own within the graph, with a float32 result of `shape`. ONNX Runtime reuses memory only between
+   * results of one size, and keeps it for that; what a frame takes it gives back at its end.
+   */
+  frame(shape: Shape, build: () => string): string {
+    const start = this.nodes.length;
+    const result = build();
+    const then = liveNodes(this.nodes.splice(start), [result]); // sorted, as ONNX Runtime wants inner graphs
+    const made = new Set(then.flatMap((n) => n.outputs));
+    const read = then.flatMap((n) => [...n.inputs, ...(n.captures ?? [])]);
+    const extents = this.ints(shape);
+    const zeros = this.name("t");
+    const instead = { opType: "ConstantOfShape", domain: "", inputs: [extents], outputs: [zeros], attributes: {} };
+    const output = this.name("t");
+    this.nodes.push({
+      opType: "If",
+      domain: "",
+      inputs: [this.initializer(Uint8Array.of(1), [], "bool")],
+      outputs: [output],
+      attributes: {
+        then_branch: { graph: { nodes: then, outputs: [this.valueProto(result, shape, "float32")] } },
+        else_branch: { graph: { nodes: [instead], outputs: [this.valueProto(zeros, shape, "float32")] } },
+      },
+      captures: [...new Set(read.filter((name) => !made.has(name))), extents],
+    });
+    return output;
+  }
+
   valueProto(name: string, shape: Shape, dtype: DType): ValueProto {
     return { name, elemType: ELEM_TYPE[dtype], shape };
   }
@@ -136,4 +164,21 @@ export class GraphBuilder {
   private name(prefix: string): string {
     return `%${prefix}${this.names++}`; // "%": no clash with names of inputs and outputs
   }
+}
+
+/** Nodes that `outputs` depend on; lowering may add some for results that nobody reads. */
+export function liveNodes<N extends Pick<NodeProto, "inputs" | "outputs" | "captures">>(
+  nodes: readonly N[],
+  outputs: readonly string[],
+): N[] {
+  const live = new Set(outputs);
+  return nodes
+    .reduceRight<N[]>((kept, n) => {
+      if (n.outputs.some((o) => live.has(o))) {
+        for (const i of [...n.inputs, ...(n.captures ?? [])]) live.add(i);
+        kept.push(n);
+      }
+      return kept;
+    }, [])
+    .reverse();
 }

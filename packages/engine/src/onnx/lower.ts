@@ -3,7 +3,7 @@ import { dirname, sep } from "node:path";
 import { inputOp, leafName, variableOp, type WeightRef, weightOp } from "../core/leaves.ts";
 import { ancestors, type DType, type Node, type Tensor } from "../core/tensor.ts";
 import { LikenessError } from "../errors.ts";
-import { type Device, GraphBuilder } from "./builder.ts";
+import { type Device, GraphBuilder, liveNodes } from "./builder.ts";
 import { encodeModel } from "./proto.ts";
 
 export const OPSET = 20;
@@ -55,7 +55,7 @@ export function lower(
     g.nodes.push({ opType: "Identity", domain: "", inputs: [from], outputs: [name], attributes: {} });
     return g.valueProto(name, t.shape, t.dtype);
   });
-  const nodeProtos = dropDead(g.nodes, Object.keys(outputs)).reverse();
+  const nodeProtos = liveNodes(g.nodes, Object.keys(outputs)).reverse();
   const model = encodeModel({
     nodes: nodeProtos,
     inputs: g.inputs,
@@ -86,23 +86,6 @@ function expectRoom(carried: readonly WeightRef[]): void {
       found: `${Math.ceil(total / 2 ** 20)} MiB`,
       next: "Use float32 files, or the CPU.",
     });
-}
-
-/** Lowering may add nodes for outputs of an op that nobody reads. */
-function dropDead<N extends { inputs: readonly string[]; outputs: readonly string[] }>(
-  nodes: N[],
-  outputs: string[],
-): N[] {
-  const live = new Set(outputs);
-  return nodes
-    .reduceRight<N[]>((kept, n) => {
-      if (n.outputs.some((o) => live.has(o))) {
-        for (const i of n.inputs) live.add(i);
-        kept.push(n);
-      }
-      return kept;
-    }, [])
-    .reverse();
 }
 
 function leaves(nodes: Node[], op: unknown): { name: string; shape: readonly number[]; dtype: string }[] {

@@ -1,6 +1,11 @@
 /** The dozen protobuf messages of an ONNX model, written directly. Field numbers: onnx/onnx.proto. */
 
-export type AttributeValue = number | string | readonly number[] | { readonly float: number };
+export type AttributeValue =
+  | number
+  | string
+  | readonly number[]
+  | { readonly float: number }
+  | { readonly graph: { readonly nodes: readonly NodeProto[]; readonly outputs: readonly ValueProto[] } };
 
 export interface NodeProto {
   readonly opType: string;
@@ -8,6 +13,8 @@ export interface NodeProto {
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
   readonly attributes: Readonly<Record<string, AttributeValue>>;
+  /** What graphs among the attributes read of what lies outside. */
+  readonly captures?: readonly string[];
 }
 
 export interface ValueProto {
@@ -102,21 +109,28 @@ function attribute(w: Writer, name: string, value: AttributeValue): void {
   if (typeof value === "string") w.bytes(4, value).int(20, 3);
   else if (typeof value === "number") w.int(3, value).int(20, 2);
   else if ("float" in value) w.float(2, value.float).int(20, 1);
-  else {
+  else if ("graph" in value) {
+    const { nodes, outputs } = value.graph;
+    w.message(6, (g) => {
+      for (const n of nodes) g.message(1, (m) => node(m, n));
+      g.bytes(2, name);
+      for (const v of outputs) g.message(12, (m) => valueInfo(m, v));
+    }).int(20, 5);
+  } else {
     for (const i of value) w.int(8, i);
     w.int(20, 7);
   }
 }
 
-const node = (w: Writer, n: NodeProto): void => {
+function node(w: Writer, n: NodeProto): void {
   for (const x of n.inputs) w.bytes(1, x);
   for (const y of n.outputs) w.bytes(2, y);
   w.bytes(4, n.opType);
   for (const [name, value] of Object.entries(n.attributes)) w.message(5, (a) => attribute(a, name, value));
   if (n.domain) w.bytes(7, n.domain);
-};
+}
 
-const value = (w: Writer, v: ValueProto): void => {
+function valueInfo(w: Writer, v: ValueProto): void {
   w.bytes(1, v.name).message(2, (type) =>
     type.message(1, (tensor) =>
       tensor.int(1, v.elemType).message(2, (shape) => {
@@ -124,7 +138,7 @@ const value = (w: Writer, v: ValueProto): void => {
       }),
     ),
   );
-};
+}
 
 const initializer = (w: Writer, t: InitializerProto): void => {
   for (const d of t.shape) w.int(1, d);
@@ -146,8 +160,8 @@ export function encodeModel(model: ModelProto): Uint8Array {
     for (const n of model.nodes) g.message(1, (m) => node(m, n));
     g.bytes(2, "graph");
     for (const t of model.initializers) g.message(5, (m) => initializer(m, t));
-    for (const v of model.inputs) g.message(11, (m) => value(m, v));
-    for (const v of model.outputs) g.message(12, (m) => value(m, v));
+    for (const v of model.inputs) g.message(11, (m) => valueInfo(m, v));
+    for (const v of model.outputs) g.message(12, (m) => valueInfo(m, v));
   });
   w.message(8, (o) => o.bytes(1, "").int(2, model.opset));
   w.message(8, (o) => o.bytes(1, "com.microsoft").int(2, 1));

@@ -58,10 +58,21 @@ export function winogradBytes([b, , h, wd]: Shape, from: number, to: number): nu
 /** x (B, C, H, W) with w (O, C, 3, 3), stride 1 and padding 1, H and W multiples of 4 → (B, O, H, W). */
 export function winograd(
   g: GraphBuilder,
+  names: readonly string[],
+  shape: Shape,
+  kernel: Shape,
+  options: WinogradOptions = {},
+): string {
+  const to = kernel[options.transposed ? 1 : 0]!;
+  return g.frame([shape[0]!, to, ...shape.slice(2)], () => framed(g, names, shape, kernel, options));
+}
+
+function framed(
+  g: GraphBuilder,
   [x, w, bias]: readonly string[],
   [b, , h, wd]: Shape,
   [o, c]: Shape,
-  { transposed = false, kernelBytes = KERNEL_BYTES, pictureBytes = PICTURE_BYTES }: WinogradOptions = {},
+  { transposed = false, kernelBytes = KERNEL_BYTES, pictureBytes = PICTURE_BYTES }: WinogradOptions,
 ): string {
   const [from, to] = transposed ? [o!, c!] : [c!, o!];
   const [rows, columns] = [h! / TILE, wd! / TILE];
@@ -69,12 +80,14 @@ export function winograd(
   const kernelOf = (part: Part): string => transformedKernels(g, w!, [o!, c!], part, transposed);
   const padded = g.add("Pad", [x!, g.ints([0, 0, 1, 1, 0, 0, TILE - 1, TILE - 1])]);
   // kernels are made once: for all bands at a time, or part by part for the one band
-  const only = kernels.length === 1 ? kernelOf(kernels[0]!) : undefined;
-  const bands: Part[] = only ? parts(rows, 4 * SPAN ** 2 * from * b! * columns, pictureBytes) : [[0, rows]];
+  const bands: Part[] =
+    kernels.length === 1 ? parts(rows, 4 * SPAN ** 2 * from * b! * columns, pictureBytes) : [[0, rows]];
+  let only: string | undefined;
   const results = bands.map(([top, count]) => {
     const lines = [top * TILE, (top + count + 1) * TILE] as const;
     const band = count === rows ? padded : g.slice(padded, [lines[0]], [lines[1]], [2]);
     const pictures = transformedPictures(g, band, [b!, from, count, columns]);
+    if (kernels.length === 1) only ??= kernelOf(kernels[0]!);
     const products = kernels.map((part) =>
       g.add("com.microsoft:FusedMatMul", [only ?? kernelOf(part), pictures], { transA: Number(transposed) }),
     );

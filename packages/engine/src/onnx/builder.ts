@@ -130,31 +130,39 @@ export class GraphBuilder {
   }
 
   /**
-   * What `build` adds becomes a graph of its own within the graph, with a float32 result of `shape`. ONNX Runtime reuses memory only between
-   * results of one size, and keeps it for that; what a frame takes it gives back at its end.
+   * What `build` adds becomes a graph of its own within the graph, with float32 results of `shapes`. ONNX Runtime reuses memory
+   * only between results of one size, and keeps it for that; what a frame takes it gives back at its end.
    */
-  frame(shape: Shape, build: () => string): string {
+  frame(shapes: readonly Shape[], build: () => readonly string[]): string[] {
     const start = this.nodes.length;
-    const result = build();
-    const then = liveNodes(this.nodes.splice(start), [result]); // sorted, as ONNX Runtime wants inner graphs
+    const results = build();
+    const then = liveNodes(this.nodes.splice(start), results); // sorted, as ONNX Runtime wants inner graphs
     const made = new Set(then.flatMap((n) => n.outputs));
     const read = then.flatMap((n) => [...n.inputs, ...(n.captures ?? [])]);
-    const extents = this.ints(shape);
-    const zeros = this.name("t");
-    const instead = { opType: "ConstantOfShape", domain: "", inputs: [extents], outputs: [zeros], attributes: {} };
-    const output = this.name("t");
+    const extents = shapes.map((shape) => this.ints(shape));
+    const zeros = shapes.map(() => this.name("t"));
+    const instead = extents.map((extent, i) => ({
+      opType: "ConstantOfShape",
+      domain: "",
+      inputs: [extent],
+      outputs: [zeros[i]!],
+      attributes: {},
+    }));
+    const valuesOf = (names: readonly string[]): ValueProto[] =>
+      names.map((name, i) => this.valueProto(name, shapes[i]!, "float32"));
+    const outputs = shapes.map(() => this.name("t"));
     this.nodes.push({
       opType: "If",
       domain: "",
       inputs: [this.initializer(Uint8Array.of(1), [], "bool")],
-      outputs: [output],
+      outputs,
       attributes: {
-        then_branch: { graph: { nodes: then, outputs: [this.valueProto(result, shape, "float32")] } },
-        else_branch: { graph: { nodes: [instead], outputs: [this.valueProto(zeros, shape, "float32")] } },
+        then_branch: { graph: { nodes: then, outputs: valuesOf(results) } },
+        else_branch: { graph: { nodes: instead, outputs: valuesOf(zeros) } },
       },
-      captures: [...new Set(read.filter((name) => !made.has(name))), extents],
+      captures: [...new Set(read.filter((name) => !made.has(name))), ...extents],
     });
-    return output;
+    return outputs;
   }
 
   valueProto(name: string, shape: Shape, dtype: DType): ValueProto {

@@ -1,5 +1,5 @@
 /** Scaled dot-product attention; scores are made tile by tile, and again in the backward pass. */
-import { defineOp, defineOp1 } from "../core/op.ts";
+import { defineOp, defineOp1, type OpContext } from "../core/op.ts";
 import { size } from "../core/shape.ts";
 import type { Shape, Tensor } from "../core/tensor.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
@@ -102,22 +102,43 @@ function probabilities(g: GraphBuilder, q: string, kT: string, mask: string | un
 
 const swap = (g: GraphBuilder, x: string): string => g.transpose(x, [0, 2, 1]);
 
+/** Attention of more than one tile holds its scores in a frame: they are given back when it is done. */
+function inFrame(
+  g: GraphBuilder,
+  { inputs: [q, k], outputs }: OpContext<{ scale: number }>,
+  build: () => readonly string[],
+): readonly string[] {
+  const many = tiles(q!.shape[0]!, q!.shape[1]!, k!.shape[1]!).length > 1;
+  return g.device === "cpu" && many
+    ? g.frame(
+        outputs.map((y) => y.shape),
+        build,
+      )
+    : build();
+}
+
+function attend(
+  g: GraphBuilder,
+  [q, k, v, mask]: readonly string[],
+  { attrs, inputs }: OpContext<{ scale: number }>,
+): string {
+  const [qs, ks] = [inputs[0]!.shape, inputs[1]!.shape];
+  const list = tiles(qs[0]!, qs[1]!, ks[1]!);
+  const scaled = g.add("Mul", [q!, g.scalar(attrs.scale)]);
+  const [kT, vs] = [swap(g, k!), v!].map((x) => headsOf(g, x, ks[0]!)) as [HeadsOf, HeadsOf];
+  const parts = list.map((t) => {
+    const p = probabilities(g, cut(g, scaled, qs, t), kT(t), mask && cutMask(g, mask, qs, t));
+    return g.add("MatMul", [p, vs(t)]);
+  });
+  return join(g, parts, list);
+}
+
 const attentionOp = defineOp1<{ scale: number }>({
   name: "attention",
   infer: ([q, , v]) => ({ shape: [...q!.shape.slice(0, -1), v!.shape.at(-1)!], dtype: q!.dtype }),
   flops: ({ inputs: [q, k, v] }) => 2 * size(q!.shape) * k!.shape.at(-2)! * (1 + v!.shape.at(-1)! / q!.shape.at(-1)!),
   workspace: ({ inputs: [q, k] }) => 2 * tileBytes(q!, k!) + 4 * (size(q!.shape) + size(k!.shape)),
-  lower: (g, [q, k, v, mask], { attrs, inputs }) => {
-    const [qs, ks] = [inputs[0]!.shape, inputs[1]!.shape];
-    const list = tiles(qs[0]!, qs[1]!, ks[1]!);
-    const scaled = g.add("Mul", [q!, g.scalar(attrs.scale)]);
-    const [kT, vs] = [swap(g, k!), v!].map((x) => headsOf(g, x, ks[0]!)) as [HeadsOf, HeadsOf];
-    const parts = list.map((t) => {
-      const p = probabilities(g, cut(g, scaled, qs, t), kT(t), mask && cutMask(g, mask, qs, t));
-      return g.add("MatMul", [p, vs(t)]);
-    });
-    return join(g, parts, list);
-  },
+  lower: (g, names, ctx) => inFrame(g, ctx, () => [attend(g, names, ctx)])[0]!,
   vjp: ({ inputs, outputs: [o], attrs }, [dy]) => {
     const [q, k, v, mask] = inputs;
     return attentionGrad([q!, k!, v!, o!, dy!, ...(mask ? [mask] : [])], attrs).slice(0, 3);
@@ -135,45 +156,51 @@ const attentionGrad = defineOp<{ scale: number }>({
   flops: ({ inputs: [q, k, v] }) =>
     2 * size(q!.shape) * k!.shape.at(-2)! * (3 + (2 * v!.shape.at(-1)!) / q!.shape.at(-1)!),
   workspace: ({ inputs: [q, k, v] }) => 5 * tileBytes(q!, k!) + 8 * (size(k!.shape) + size(v!.shape)),
-  lower: (g, [q, k, v, o, dO, mask], { attrs, inputs }) => {
-    const [qs, ks] = inputs.map((x) => x.shape) as [Shape, Shape];
-    const list = tiles(qs[0]!, qs[1]!, ks[1]!);
-    // dO·vᵀ − δ is one product: −δ is a column more of dO, with a row of ones below vᵀ
-    const ones = g.add("Expand", [g.scalar(1), g.ints([ks[0]!, 1, ks[1]!])]);
-    const [ksOf, kT, vT] = [k!, swap(g, k!), g.add("Concat", [swap(g, v!), ones], { axis: 1 })].map((x) =>
-      headsOf(g, x, ks[0]!),
-    ) as [HeadsOf, HeadsOf, HeadsOf];
-    const dQ: string[] = [];
-    const dKT = new Map<number, string>();
-    const dVT = new Map<number, string>();
-    let zero: string | undefined;
-    for (const t of list) {
-      const head = t.heads[0];
-      const scale = zero ? g.add("Add", [g.scalar(attrs.scale), zero]) : g.scalar(attrs.scale);
-      const qt = g.add("Mul", [cut(g, q!, qs, t), scale]);
-      const dOt = cut(g, dO!, qs, t);
-      const p = probabilities(g, qt, kT(t), mask && cutMask(g, mask, qs, t));
-      const delta = g.add("ReduceSum", [g.add("Mul", [dOt, cut(g, o!, qs, t)]), g.ints([2])], { keepdims: 1 });
-      const dP = g.add("MatMul", [g.add("Concat", [dOt, g.add("Neg", [delta])], { axis: 2 }), vT(t)]);
-      const dS = g.add("Mul", [p, dP]);
-      dQ.push(g.add("Mul", [g.add("MatMul", [dS, ksOf(t)]), g.scalar(attrs.scale)]));
-      const accumulate = (sums: Map<number, string>, part: string): string => {
-        const before = sums.get(head);
-        const now = before ? g.add("Add", [before, part]) : part;
-        sums.set(head, now);
-        return now;
-      };
-      const dk = accumulate(dKT, g.add("MatMul", [swap(g, qt), dS]));
-      const dv = accumulate(dVT, g.add("MatMul", [swap(g, dOt), p]));
-      if (list.length > 1) zero = zeroAfter(g, [dQ.at(-1)!, dk, dv]);
-    }
-    const whole = (sums: Map<number, string>): string => {
-      const parts = [...sums.values()];
-      return swap(g, parts.length === 1 ? parts[0]! : g.add("Concat", parts, { axis: 0 }));
-    };
-    return [join(g, dQ, list), whole(dKT), whole(dVT)];
-  },
+  lower: (g, names, ctx) => inFrame(g, ctx, () => attendBackward(g, names, ctx)),
 });
+
+function attendBackward(
+  g: GraphBuilder,
+  [q, k, v, o, dO, mask]: readonly string[],
+  { attrs, inputs }: OpContext<{ scale: number }>,
+): string[] {
+  const [qs, ks] = inputs.map((x) => x.shape) as [Shape, Shape];
+  const list = tiles(qs[0]!, qs[1]!, ks[1]!);
+  // dO·vᵀ − δ is one product: −δ is a column more of dO, with a row of ones below vᵀ
+  const ones = g.add("Expand", [g.scalar(1), g.ints([ks[0]!, 1, ks[1]!])]);
+  const [ksOf, kT, vT] = [k!, swap(g, k!), g.add("Concat", [swap(g, v!), ones], { axis: 1 })].map((x) =>
+    headsOf(g, x, ks[0]!),
+  ) as [HeadsOf, HeadsOf, HeadsOf];
+  const dQ: string[] = [];
+  const dKT = new Map<number, string>();
+  const dVT = new Map<number, string>();
+  let zero: string | undefined;
+  for (const t of list) {
+    const head = t.heads[0];
+    const scale = zero ? g.add("Add", [g.scalar(attrs.scale), zero]) : g.scalar(attrs.scale);
+    const qt = g.add("Mul", [cut(g, q!, qs, t), scale]);
+    const dOt = cut(g, dO!, qs, t);
+    const p = probabilities(g, qt, kT(t), mask && cutMask(g, mask, qs, t));
+    const delta = g.add("ReduceSum", [g.add("Mul", [dOt, cut(g, o!, qs, t)]), g.ints([2])], { keepdims: 1 });
+    const dP = g.add("MatMul", [g.add("Concat", [dOt, g.add("Neg", [delta])], { axis: 2 }), vT(t)]);
+    const dS = g.add("Mul", [p, dP]);
+    dQ.push(g.add("Mul", [g.add("MatMul", [dS, ksOf(t)]), g.scalar(attrs.scale)]));
+    const accumulate = (sums: Map<number, string>, part: string): string => {
+      const before = sums.get(head);
+      const now = before ? g.add("Add", [before, part]) : part;
+      sums.set(head, now);
+      return now;
+    };
+    const dk = accumulate(dKT, g.add("MatMul", [swap(g, qt), dS]));
+    const dv = accumulate(dVT, g.add("MatMul", [swap(g, dOt), p]));
+    if (list.length > 1) zero = zeroAfter(g, [dQ.at(-1)!, dk, dv]);
+  }
+  const whole = (sums: Map<number, string>): string => {
+    const parts = [...sums.values()];
+    return swap(g, parts.length === 1 ? parts[0]! : g.add("Concat", parts, { axis: 0 }));
+  };
+  return [join(g, dQ, list), whole(dKT), whole(dVT)];
+}
 
 /** A scalar 0 that can only be known once all of `results` are. */
 function zeroAfter(g: GraphBuilder, results: readonly string[]): string {

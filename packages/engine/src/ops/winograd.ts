@@ -64,7 +64,7 @@ export function winograd(
   options: WinogradOptions = {},
 ): string {
   const to = kernel[options.transposed ? 1 : 0]!;
-  return g.frame([shape[0]!, to, ...shape.slice(2)], () => framed(g, names, shape, kernel, options));
+  return g.frame([[shape[0]!, to, ...shape.slice(2)]], () => [framed(g, names, shape, kernel, options)])[0]!;
 }
 
 function framed(

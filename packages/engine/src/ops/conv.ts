@@ -56,9 +56,15 @@ const convOp = defineOp1<ConvAttrs>({
   ],
 });
 
-/** Whether Winograd's form of a 3×3 convolution is the faster one: few large pictures of many channels (bench/conv.ts). */
-const winogradPays = ([b, c, h, w]: Shape, o: number): boolean =>
-  b! <= 4 && h! * w! >= 256 && b! * h! * w! >= 512 && h! % 4 === 0 && w! % 4 === 0 && Math.min(c!, o) >= 256;
+/** Above this, the copies that Winograd's form makes of a picture cost more memory than it is worth. */
+const WINOGRAD_BYTES = 40e6;
+
+/** Whether Winograd's form of a 3×3 convolution is the better one: few pictures of many channels, not too large (bench/conv.ts). */
+const winogradPays = ([b, c, h, w]: Shape, o: number): boolean => {
+  const pixels = b! * h! * w!;
+  const fits = pixels >= 512 && 4 * pixels * Math.max(c!, o) <= WINOGRAD_BYTES;
+  return fits && b! <= 4 && h! * w! >= 256 && h! % 4 === 0 && w! % 4 === 0 && Math.min(c!, o) >= 256;
+};
 
 const isSame3x3 = ([, , kh, kw]: Shape, { stride, padding }: ConvAttrs): boolean =>
   stride === 1 && kh === 3 && kw === 3 && padding === 1;

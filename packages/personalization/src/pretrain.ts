@@ -15,6 +15,7 @@ import {
   readJson,
   resumeFrom,
   type StableDiffusionModel,
+  startFrom,
   type TrainingTask,
   tokenTable,
   train,
@@ -36,8 +37,6 @@ import {
   mean,
   mul,
   type Runtime,
-  readFloats,
-  readSafetensorsHeader,
   reshape,
   sqrt,
   square,
@@ -74,7 +73,7 @@ export async function pretrain(
   const model = loadModel(config.model);
   const data = new PictureFile(config.data);
   const { step, start: resumed } = resumeFrom(config.run, resume);
-  const start = step === 0 && config.from_weights ? weightsOf(encoderFolder(config)) : resumed;
+  const start = step === 0 && config.from_weights ? startFrom(join(encoderFolder(config), ENCODER_FILE)) : resumed;
   const paired = data.header.tensors.has("references");
   const { vae } = model;
   const source = fingerprint([...vae.files.files.map((f) => f.path), config.data]);
@@ -273,12 +272,6 @@ async function wordRow(model: StableDiffusionModel, word: string): Promise<Float
 }
 
 const encoderFolder = ({ model, out = join(model, ENCODER_FOLDER) }: PretrainConfig): string => out;
-
-/** Start values from the encoder that a folder has. @throws SafetensorsError if there is none */
-function weightsOf(folder: string): (key: string) => Float32Array | undefined {
-  const header = readSafetensorsHeader(join(folder, ENCODER_FILE));
-  return (key) => (header.tensors.has(key) ? readFloats(header, key) : undefined);
-}
 
 async function saveEncoder(
   runtime: Runtime,

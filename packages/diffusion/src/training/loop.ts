@@ -32,7 +32,7 @@ export interface TrainingOptions {
   readonly checkpointingSteps: number;
   readonly loggingSteps: number;
   /** Of AdamW, or of Muon if it names matrices. */
-  readonly optimizer: Partial<MuonOptions>;
+  readonly optimizer: MuonOptions;
   /** Continue from the run's checkpoint if there is one. */
   readonly resume: boolean;
 }
@@ -70,11 +70,13 @@ export function resumeFrom(
 ): { step: number; start: (key: string) => Float32Array | undefined } {
   const path = checkpointFile(run);
   if (!resume || !existsSync(path)) return { step: 0, start: () => undefined };
+  return { step: Number(readSafetensorsHeader(path).metadata.step), start: startFrom(path) };
+}
+
+/** Start values from a file of weights, by key. @throws SafetensorsError if there is none */
+export function startFrom(path: string): (key: string) => Float32Array | undefined {
   const header = readSafetensorsHeader(path);
-  return {
-    step: Number(header.metadata.step),
-    start: (key) => (header.tensors.has(key) ? readFloats(header, key) : undefined),
-  };
+  return (key) => (header.tensors.has(key) ? readFloats(header, key) : undefined);
 }
 
 /** Warm-up, plateau and cosine decay to a tenth. step counts from 1. */
@@ -99,7 +101,7 @@ export async function train(
 ): Promise<number> {
   mkdirSync(options.run, { recursive: true });
   const params = task.variables.all();
-  const optimizer = muon(params, grad(task.scalars.loss, params), { matrices: () => false, ...options.optimizer });
+  const optimizer = muon(params, grad(task.scalars.loss, params), options.optimizer);
   const { step: done, start } = resumeFrom(options.run, options.resume);
   await load(runtime, task.variables, optimizer, start);
   const program = await runtime.compile({

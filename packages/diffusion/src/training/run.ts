@@ -1,15 +1,7 @@
 /** `likeness train`: builds the task of a config, trains it and writes the weights into the model folder. */
 import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import {
-  leafName,
-  openWeights,
-  type Runtime,
-  readFloats,
-  readSafetensorsHeader,
-  toFloat16,
-  writeSafetensors,
-} from "@likeness/engine";
+import { leafName, openWeights, type Runtime, toFloat16, writeSafetensors } from "@likeness/engine";
 import { CLIPTextConfig, CLIPVisionConfig } from "../config/clip.ts";
 import { ConfigError, parseConfig, readConfig, readJson } from "../config/parse.ts";
 import { UNet2DConditionConfig } from "../config/unet.ts";
@@ -23,7 +15,15 @@ import { clipTask } from "./clip.ts";
 import { TrainingConfig } from "./config.ts";
 import { PictureFile } from "./data.ts";
 import { type DenoiserParts, denoiserTask, encodeAll } from "./denoiser.ts";
-import { average, resumeFrom, type TrainingHooks, type TrainingOptions, type TrainingTask, train } from "./loop.ts";
+import {
+  average,
+  resumeFrom,
+  startFrom,
+  type TrainingHooks,
+  type TrainingOptions,
+  type TrainingTask,
+  train,
+} from "./loop.ts";
 import { retrievalTask } from "./retrieval.ts";
 
 /** A part of the model folder that a run writes: which weights, under which keys. */
@@ -110,15 +110,16 @@ export async function runTraining(
 
 /** Start values from the weights that the model folder has. @throws SafetensorsError if a file isn't there */
 function weightsOf(parts: readonly TrainedPart[], model: string): Start {
-  const headers = parts.map((part) => ({
-    ...part,
-    header: readSafetensorsHeader(join(model, part.folder, `${part.file}.safetensors`)),
+  const files = parts.map(({ folder, file, prefix }) => ({
+    prefix,
+    start: startFrom(join(model, folder, `${file}.safetensors`)),
   }));
   return (key) => {
-    const found = headers.find(
-      ({ prefix, header }) => key.startsWith(prefix) && header.tensors.has(key.slice(prefix.length)),
-    );
-    return found && readFloats(found.header, key.slice(found.prefix.length));
+    for (const { prefix, start } of files) {
+      const found = key.startsWith(prefix) ? start(key.slice(prefix.length)) : undefined;
+      if (found) return found;
+    }
+    return undefined;
   };
 }
 

@@ -93,7 +93,7 @@ function convolve(
   const onnx = onnxAttrs(attrs, [kh, kw]);
   const gap = attrs.padding;
   const same = attrs.stride === 1 && kh === 2 * gap + 1 && kw === kh;
-  if (g.device === "cpu" && same && kh === 3 && winogradPays(shape, o))
+  if (g.device === "cpu" && isSame3x3(kernel, attrs) && winogradPays(shape, o))
     return winograd(g, [x!, ...rest], shape, kernel);
   if (g.device !== "cpu" || !same || b === 1 || h * w > STACKED_PIXELS) return g.add("Conv", [x!, ...rest], onnx);
   const first = g.transpose(g.reshape(x!, [b, c, h * w]), [1, 0, 2]);

@@ -32,8 +32,8 @@ export interface AdamWOptions {
 }
 
 export interface MuonOptions extends AdamWOptions {
-  /** Which parameters are orthogonalised, as matrices of shape[0] rows; AdamW takes the others. */
-  readonly matrices: (name: string, shape: Shape) => boolean;
+  /** Which parameters are orthogonalised, as matrices of shape[0] rows; AdamW takes the others, all if left out. */
+  readonly matrices?: (name: string, shape: Shape) => boolean;
   readonly momentum?: number;
 }
 
@@ -42,22 +42,14 @@ export interface MuonOptions extends AdamWOptions {
  * corrections c₁ = 1 − β₁ᵗ and c₂ = 1 − β₂ᵗ fed at each run; here both sides of the fraction are times √c₂. Loshchilov & Hutter 2019, arXiv:1711.05101.
  */
 export const adamW = (params: readonly Tensor[], grads: readonly Tensor[], options: AdamWOptions = {}): Optimizer =>
-  build(params, grads, options, () => false);
+  muon(params, grads, options);
 
 /**
  * Muon, as torch.optim.Muon with Nesterov momentum and adjust_lr_fn "match_rms_adamw", which makes AdamW's learning rate
  * right for it: b ← μ·b + (1 − μ)·g and θ ← θ − 0.2·√(larger side)·lr · orthogonal((1 − μ)·g + μ·b), after the same
  * decay as AdamW's. Jordan et al. 2024, kellerjordan.github.io/posts/muon; Liu et al. 2025, arXiv:2502.16982.
  */
-export const muon = (params: readonly Tensor[], grads: readonly Tensor[], options: MuonOptions): Optimizer =>
-  build(params, grads, options, options.matrices);
-
-function build(
-  params: readonly Tensor[],
-  grads: readonly Tensor[],
-  options: AdamWOptions & Partial<MuonOptions>,
-  orthogonalised: MuonOptions["matrices"],
-): Optimizer {
+export function muon(params: readonly Tensor[], grads: readonly Tensor[], options: MuonOptions): Optimizer {
   const {
     betas: [b1, b2] = [0.9, 0.999],
     eps = 1e-8,
@@ -65,6 +57,7 @@ function build(
     maxGradNorm,
     lrScale = () => 1,
     emaDecay,
+    matrices: isMatrix = () => false,
     momentum = 0.95,
   } = options;
   const lr = input("optimizer.lr", []);
@@ -103,7 +96,7 @@ function build(
     const rate = mul(lr, 0.2 * Math.sqrt(Math.max(...matrix.shape)) * lrScale(name));
     return [[[b, next]], mul(rate, reshape(orthogonalise(matrix), p.shape))];
   };
-  const matrices = new Set(params.filter((p) => orthogonalised(leafName(p), p.shape)));
+  const matrices = new Set(params.filter((p) => isMatrix(leafName(p), p.shape)));
   const updates = byReadiness(params, grads).flatMap(([p, grad]) => {
     const name = leafName(p);
     const [states, loss] = (matrices.has(p) ? orthogonal : adam)(p, name, grad);

@@ -1,8 +1,8 @@
 """Full-size Stable Diffusion folders with random weights, made by diffusers and transformers: nothing is downloaded.
 
-    python bench/sd-parity/make_models.py [sd15] [sd21-v]
+    python bench/sd-parity/make_models.py [sd15] [sd21-v] [--device cuda]
 
-Writes data/sd-parity/NAME (git-ignored; 4.3 GB and 5.2 GB, float32), each from its seed. The configs are those of Stable Diffusion
+Writes data/sd-parity/NAME (git-ignored; 4.3 GB and 5.2 GB, float32), each from its seed (and device). The configs are those of Stable Diffusion
 1.5 and 2.1 (768 pixels, v-prediction). The weights are the libraries' own random ones; only the last convolutions of UNet and
 decoder are scaled, so that predictions have the size of noise and pictures use the range of grey values without leaving it.
 """
@@ -87,9 +87,12 @@ def make(name: str) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("models", nargs="*", metavar="MODEL", help=f"by default all: {', '.join(MODELS)}")
-    chosen = parser.parse_args().models or list(MODELS)
+    parser.add_argument("--device", default="cpu", help="where the weights are drawn and tried (cpu)")
+    args = parser.parse_args()
+    chosen = args.models or list(MODELS)
     if unknown := [m for m in chosen if m not in MODELS]:
         parser.error(f"unknown model {unknown[0]}: one of {', '.join(MODELS)}")
+    torch.set_default_device(args.device)
     DATA.mkdir(parents=True, exist_ok=True)
     needed = len(chosen) * 6e9
     if (free := shutil.disk_usage(DATA).free) < needed:

@@ -1,9 +1,10 @@
 """Full-size Stable Diffusion 1.5 on this machine: ours beside diffusers and PEFT on PyTorch, in turn, step by step.
 
-    .venv/bin/python bench/sd15/run.py [--model FOLDER] [--size 512] [--rounds 2] [--steps 3] [--rival FLAGS]
+    .venv/bin/python bench/sd15/run.py [--model FOLDER] [--size 512] [--rounds 2] [--steps 3] [--rival FLAGS] [--gpu]
 
 Each round starts every kind of run once, one after the other, each in a process of its own; the first step of a process warms up
 and isn't counted. Writes docs/results/sd15.md and bench/results/sd15.json (another folder with --results).
+With --gpu ours runs on WebGPU and the rival on CUDA, on one card; that goes to sd15-gpu.md and sd15-gpu.json.
 --rival takes rival.py's flags as one text, such as "--checkpointing --channels-last". bench/sd-parity/make_models.py makes the model.
 """
 
@@ -31,6 +32,18 @@ RUNS = [
     ("our matrix products", "ours", "peak", []),
     ("PyTorch's matrix products", "rival", "peak", []),
 ]
+# on a GPU: memory isn't short there; PyTorch with and without the short float32 of tensor cores
+GPU_RUNS = [
+    ("our plain LoRA step", "ours", "plain", []),
+    ("PEFT's LoRA step", "rival", "train", []),
+    ("PEFT's LoRA step, TF32", "rival", "train", ["--tf32"]),
+    ("our dual-path step", "ours", "dual", []),
+    ("our sampling step, guided", "ours", "generate", []),
+    ("diffusers' sampling step, guided", "rival", "generate", []),
+    ("diffusers' sampling step, guided, TF32", "rival", "generate", ["--tf32"]),
+    ("PyTorch's matrix products", "rival", "peak", []),
+]
+PEAK_FLOPS = 4 * 2 * 2048**3  # of one step of the kind "peak"
 # ratio of two labels, and the issue's bar for it
 RATIOS = [
     ("step_s", "our plain LoRA step", "PEFT's LoRA step", 0.7),
@@ -48,9 +61,11 @@ NAMES = {"step_s": "time", "peak_bytes": "peak memory", "start_s": "process star
 def command(whose: str, kind: str, more: list[str], args: argparse.Namespace) -> list[str]:
     sizes = ["--size", str(args.size), "--steps", str(args.steps)]
     if whose == "ours":
-        return ["node", "--import", "tsx", "bench/sd15/ours.ts", kind, "--model", args.model, *sizes, *more]
+        device = ["--device", "webgpu"] if args.gpu else []
+        return ["node", "--import", "tsx", "bench/sd15/ours.ts", kind, "--model", args.model, *sizes, *device, *more]
+    device = ["--device", "cuda"] if args.gpu else []
     flags = [] if kind == "peak" else args.rival.split()
-    return [sys.executable, "bench/sd15/rival.py", kind, args.model, *sizes, *flags]
+    return [sys.executable, "bench/sd15/rival.py", kind, args.model, *sizes, *device, *flags, *more]
 
 
 def measure(whose: str, kind: str, more: list[str], args: argparse.Namespace) -> dict:
@@ -85,14 +100,16 @@ def summary(measured: list[dict]) -> dict:
 
 
 def markdown(found: dict[str, dict], args: argparse.Namespace, commit: str) -> str:
-    peak = found["our matrix products"]["flops_per_s"]
+    measured_by = "PyTorch's matrix products" if args.gpu else "our matrix products"
+    peak = PEAK_FLOPS / found[measured_by]["step_s"]
+    where = f"{args.card}: ours on WebGPU, PyTorch on CUDA" if args.gpu else "a CPU"
     lines = [
-        f"# Stable Diffusion 1.5 at {args.size}x{args.size}, batch 1, fp32, on a CPU",
+        f"# Stable Diffusion 1.5 at {args.size}x{args.size}, batch 1, fp32, on {where}",
         "",
         "Written by `bench/sd15/run.py`, do not edit. Random weights at full size; low-rank changes of rank 4 on all q, k and v, and one",
         f"word's embedding. {args.rounds} rounds, in each of which every kind of run has a process of its own; times are medians without a process's first step.",
-        "Peak memory is VmHWM of the largest process, which counts pages of mapped weight files; anonymous memory is the highest sum of",
-        "RssAnon over all processes. FLOPs are counted from our graph, two a multiply-add; the peak is that of 2048-wide products.",
+        "Memory is the computer's, not a card's: VmHWM is that of the largest process and counts pages of mapped weight files; anonymous memory",
+        "is the highest sum of RssAnon over all processes. FLOPs are counted from our graph, two a multiply-add; the peak is that of products of 2048-wide matrices.",
         "",
         f"Rival: diffusers and PEFT on PyTorch, scaled-dot-product attention, flags `{args.rival or 'none'}`. Commit {commit}.",
         f"Load average before each run: {', '.join(f'{m:.1f}' for m in args.loads)}.",
@@ -103,12 +120,20 @@ def markdown(found: dict[str, dict], args: argparse.Namespace, commit: str) -> s
     for label, f in found.items():
         total = f"{sum(f['flops'].values()) / 1e12:.3f}" if f["flops"] else ""
         share = f"{f['flops_per_s'] / peak:.0%}" if f["flops_per_s"] else ""
-        lines.append(f"| {label} | {f['step_s']:.2f} | {f['anon_bytes'] / 1e6:,.0f} MB | {f['peak_bytes'] / 1e6:,.0f} MB | {total} | {f['nodes'] or ''} | {share} |")
-    lines += ["", f"The machine's peak: {peak / 1e9:.0f} GFLOP/s.", "", "| ratio | of | found | bar |", "|---|---|---:|---:|"]
+        lines.append(f"| {label} | {f['step_s']:.3g} | {f['anon_bytes'] / 1e6:,.0f} MB | {f['peak_bytes'] / 1e6:,.0f} MB | {total} | {f['nodes'] or ''} | {share} |")
+    lines += ["", f"The peak: {peak / 1e9:,.0f} GFLOP/s, {measured_by}.", "", f"| ratio | of | found | bar{' on a CPU' if args.gpu else ''} |", "|---|---|---:|---:|"]
     for key, a, b, bar in RATIOS:
+        if a not in found or (args.gpu and key == "peak_bytes"):
+            continue
         ratio = found[a][key] / found[b][key] if found[b][key] else float("nan")
         lines.append(f"| {a} / {b} | {NAMES[key]} | {ratio:.2f} | {bar:.2f} |")
     return "\n".join(lines) + "\n"
+
+
+def card() -> str:
+    import torch
+
+    return torch.cuda.get_device_name()
 
 
 def main() -> None:
@@ -118,13 +143,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--rival", default="")
+    parser.add_argument("--gpu", action="store_true")
     parser.add_argument("--results", type=pathlib.Path)
     args = parser.parse_args()
     if args.steps < 2:
         sys.exit("--steps: needed 2 or more, as the first step isn't counted")
-    measured: dict[str, list[dict]] = {label: [] for label, *_ in RUNS}
+    runs = GPU_RUNS if args.gpu else RUNS
+    args.card = card() if args.gpu else ""
+    measured: dict[str, list[dict]] = {label: [] for label, *_ in runs}
     for round_ in range(args.rounds):
-        for label, whose, kind, more in RUNS:
+        for label, whose, kind, more in runs:
             measured[label].append(measure(whose, kind, more, args))
             print(f"round {round_ + 1}: {label}: {measured[label][-1]['steps_s']}", file=sys.stderr, flush=True)
     args.loads = [m["load"] for runs in measured.values() for m in runs]
@@ -133,9 +161,10 @@ def main() -> None:
     docs, results = (args.results, args.results) if args.results else (ROOT / "docs/results", ROOT / "bench/results")
     docs.mkdir(parents=True, exist_ok=True)
     settings = {k: v for k, v in vars(args).items() if k not in ("results", "loads")}
-    (results / "sd15.json").write_text(json.dumps({"commit": commit, "settings": settings, "runs": measured}, indent=1) + "\n")
+    name = "sd15-gpu" if args.gpu else "sd15"
+    (results / f"{name}.json").write_text(json.dumps({"commit": commit, "settings": settings, "runs": measured}, indent=1) + "\n")
     text = markdown(found, args, commit)
-    (docs / "sd15.md").write_text(text)
+    (docs / f"{name}.md").write_text(text)
     print(text)
 
 

@@ -2,7 +2,7 @@
 import { defineOp, defineOp1, type OpContext } from "../core/op.ts";
 import { size } from "../core/shape.ts";
 import type { Shape, Tensor } from "../core/tensor.ts";
-import type { GraphBuilder } from "../onnx/builder.ts";
+import type { Device, GraphBuilder } from "../onnx/builder.ts";
 import { reshape } from "./movement.ts";
 
 export interface AttentionOptions {
@@ -26,8 +26,11 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, { scale, mask }: Atte
   return reshape(y, [...q.shape.slice(0, -1), v.shape.at(-1)!]);
 }
 
-/** Bytes of scores that a tile may hold: fits the last-level cache, large enough to keep both cores busy. */
-const TILE_BYTES = 4 << 20;
+/**
+ * Bytes of scores that a tile may hold. On a CPU a tile fits the last-level cache and is large enough to keep its cores busy;
+ * on a GPU the fewest tiles are best, and WebGPU promises that a shader sees 128 MiB of one buffer, which is the largest tile.
+ */
+const tileBytesOn = (device: Device): number => (device === "cpu" ? 4 << 20 : 64 << 20);
 
 interface Tile {
   /** Range of matrices (batch × heads) and of query rows. */
@@ -36,10 +39,11 @@ interface Tile {
 }
 
 /** Groups of whole heads while they fit, else chunks of one head's queries. */
-export function tiles(heads: number, n: number, m: number): Tile[] {
+export function tiles(heads: number, n: number, m: number, device: Device = "cpu"): Tile[] {
   const perHead = n * m * 4;
-  const group = Math.max(1, Math.min(heads, Math.floor(TILE_BYTES / perHead)));
-  const chunks = Math.min(n, Math.max(1, Math.ceil(perHead / (2 * TILE_BYTES))));
+  const most = tileBytesOn(device);
+  const group = Math.max(1, Math.min(heads, Math.floor(most / perHead)));
+  const chunks = Math.min(n, Math.max(1, Math.ceil(perHead / (2 * most))));
   const found: Tile[] = [];
   for (let h = 0; h < heads; h += group)
     for (let c = 0; c < chunks; c++)
@@ -50,7 +54,7 @@ export function tiles(heads: number, n: number, m: number): Tile[] {
   return found;
 }
 
-/** Of one tile's scores. */
+/** Of one tile's scores, on a CPU. */
 function tileBytes(q: Tensor, k: Tensor): number {
   const [heads, n] = q.shape as [number, number];
   const m = k.shape[1]!;
@@ -123,7 +127,7 @@ function attend(
   { attrs, inputs }: OpContext<{ scale: number }>,
 ): string {
   const [qs, ks] = [inputs[0]!.shape, inputs[1]!.shape];
-  const list = tiles(qs[0]!, qs[1]!, ks[1]!);
+  const list = tiles(qs[0]!, qs[1]!, ks[1]!, g.device);
   const scaled = g.add("Mul", [q!, g.scalar(attrs.scale)]);
   const [kT, vs] = [swap(g, k!), v!].map((x) => headsOf(g, x, ks[0]!)) as [HeadsOf, HeadsOf];
   const parts = list.map((t) => {
@@ -165,7 +169,7 @@ function attendBackward(
   { attrs, inputs }: OpContext<{ scale: number }>,
 ): string[] {
   const [qs, ks] = inputs.map((x) => x.shape) as [Shape, Shape];
-  const list = tiles(qs[0]!, qs[1]!, ks[1]!);
+  const list = tiles(qs[0]!, qs[1]!, ks[1]!, g.device);
   // dO·vᵀ − δ is one product: −δ is a column more of dO, with a row of ones below vᵀ
   const ones = g.add("Expand", [g.scalar(1), g.ints([ks[0]!, 1, ks[1]!])]);
   const [ksOf, kT, vT] = [k!, swap(g, k!), g.add("Concat", [swap(g, v!), ones], { axis: 1 })].map((x) =>

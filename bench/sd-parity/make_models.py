@@ -1,9 +1,9 @@
 """Full-size Stable Diffusion folders with random weights, made by diffusers and transformers: nothing is downloaded.
 
-    python bench/sd-parity/make_models.py [sd15] [sd21-v] [--device cuda]
+    python bench/sd-parity/make_models.py [sd15] [sd21-v] [vit-h] [--device cuda] [--dtype float16]
 
-Writes data/sd-parity/NAME (git-ignored; 4.3 GB and 5.2 GB, float32), each from its seed (and device). The configs are those of Stable Diffusion
-1.5 and 2.1 (768 pixels, v-prediction). The weights are the libraries' own random ones; only the last convolutions of UNet and
+Writes data/sd-parity/NAME (git-ignored; 4.3, 5.2 and 2.5 GB in float32; float16 goes to NAME-float16), each from its seed (and device). The configs are those of Stable Diffusion
+1.5 and 2.1 (768 pixels, v-prediction), and of OpenCLIP's ViT-H/14 tower for pictures. The weights are the libraries' own random ones; only the last convolutions of UNet and
 decoder are scaled, so that predictions have the size of noise and pictures use the range of grey values without leaving it.
 """
 
@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT / "fixtures/make"))
 import torch  # noqa: E402
 from diffusers import AutoencoderKL, DDIMScheduler, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel  # noqa: E402
 from tokenizer_folder import sd_tokenizer_folder  # noqa: E402
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer  # noqa: E402
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, CLIPVisionConfig, CLIPVisionModelWithProjection  # noqa: E402
 
 DATA = ROOT / "data/sd-parity"
 UNET = {
@@ -53,6 +53,12 @@ MODELS = {
     },
 }  # fmt: skip
 
+NAMES = [*MODELS, "vit-h"]
+VIT_H = {
+    "hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "num_attention_heads": 16, "image_size": 224, "patch_size": 14,
+    "projection_dim": 1024, "hidden_act": "gelu",
+}  # fmt: skip
+
 
 @torch.no_grad()
 def calibrate(unet: UNet2DConditionModel, vae: AutoencoderKL) -> None:
@@ -63,7 +69,20 @@ def calibrate(unet: UNet2DConditionModel, vae: AutoencoderKL) -> None:
     vae.decoder.conv_out.weight.mul_(0.4 / vae.decode(noise).sample.std())
 
 
-def make(name: str) -> None:
+def make(name: str, dtype: torch.dtype) -> None:
+    folder = DATA / (name if dtype == torch.float32 else f"{name}-{str(dtype).removeprefix('torch.')}")
+    shutil.rmtree(folder, ignore_errors=True)
+    (picture_tower if name == "vit-h" else stable_diffusion)(name, folder, dtype)
+    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
+    print(f"data/sd-parity/{folder.name}: {size / 1e9:.2f} GB")
+
+
+def picture_tower(_name: str, folder: pathlib.Path, dtype: torch.dtype) -> None:
+    torch.manual_seed(14)
+    CLIPVisionModelWithProjection(CLIPVisionConfig(**VIT_H)).to(dtype).save_pretrained(folder, max_shard_size="20GB")
+
+
+def stable_diffusion(name: str, folder: pathlib.Path, dtype: torch.dtype) -> None:
     spec = MODELS[name]
     torch.manual_seed(spec["seed"])
     unet = UNet2DConditionModel(**UNET, **spec["unet"]).eval()
@@ -74,28 +93,25 @@ def make(name: str) -> None:
     tokenizer = CLIPTokenizer.from_pretrained(tokenizer_folder)
     unused = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     pipe = StableDiffusionPipeline(unet=unet, vae=vae, text_encoder=text, tokenizer=tokenizer, scheduler=spec["scheduler"](), **unused)
-    folder = DATA / name
-    shutil.rmtree(folder, ignore_errors=True)
-    pipe.save_pretrained(folder, max_shard_size="20GB")
+    pipe.to(dtype).save_pretrained(folder, max_shard_size="20GB")
     # the tokenizer's files as published models have them, not as today's transformers saves them
     shutil.rmtree(folder / "tokenizer")
     shutil.copytree(tokenizer_folder, folder / "tokenizer")
-    size = sum(f.stat().st_size for f in folder.rglob("*") if f.is_file())
-    print(f"data/sd-parity/{name}: {size / 1e9:.2f} GB")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"by default all: {', '.join(MODELS)}")
+    parser.add_argument("models", nargs="*", metavar="MODEL", help=f"of {', '.join(NAMES)}; by default {', '.join(MODELS)}")
     parser.add_argument("--device", default="cpu", help="where the weights are drawn and tried (cpu)")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "float16", "bfloat16"])
     args = parser.parse_args()
     chosen = args.models or list(MODELS)
-    if unknown := [m for m in chosen if m not in MODELS]:
-        parser.error(f"unknown model {unknown[0]}: one of {', '.join(MODELS)}")
+    if unknown := [m for m in chosen if m not in NAMES]:
+        parser.error(f"unknown model {unknown[0]}: one of {', '.join(NAMES)}")
     torch.set_default_device(args.device)
     DATA.mkdir(parents=True, exist_ok=True)
     needed = len(chosen) * 6e9
     if (free := shutil.disk_usage(DATA).free) < needed:
         parser.error(f"needs {needed / 1e9:.0f} GB of disk, found {free / 1e9:.0f}")
     for model in chosen:
-        make(model)
+        make(model, getattr(torch, args.dtype))

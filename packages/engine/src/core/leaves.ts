@@ -15,7 +15,8 @@ export const inputOp: Op<{ name: string }> = {
 export const variableOp: Op<{ name: string }> = {
   name: "variable",
   infer: noInfer,
-  lower: (g, _inputs, { attrs, outputs }) => g.graphInput(attrs.name, outputs[0]!.shape, outputs[0]!.dtype),
+  lower: (g, _inputs, { attrs, outputs }) =>
+    g.graphInput(attrs.name, outputs[0]!.shape, outputs[0]!.dtype, { variable: true }),
 };
 
 /** Where the bytes of a mapped weight lie. */

@@ -85,10 +85,12 @@ export class GraphBuilder {
     return name;
   }
 
-  graphInput(name: string, shape: Shape, dtype: DType): string {
+  /** An input, or a variable; the shape of an input counts as unknown, as for `extents`. */
+  graphInput(name: string, shape: Shape, dtype: DType, { variable = false } = {}): string {
     if (!this.known.has(`in ${name}`)) {
       this.known.set(`in ${name}`, name);
-      this.inputs.push({ name, elemType: ELEM_TYPE[dtype], shape });
+      const told = variable || this.device !== "cpu" ? shape : undefined;
+      this.inputs.push({ name, elemType: ELEM_TYPE[dtype], shape: told });
     }
     return name;
   }
@@ -110,8 +112,36 @@ export class GraphBuilder {
     return this.add("Cast", [x], { to: ELEM_TYPE[dtype] });
   }
 
+  /**
+   * A shape as ONNX Runtime can't know it before the run. Of results whose shape it knows it gives a dead one's memory only to one
+   * of the same shape, and keeps it until the last of these is dead: several times what is live. What it doesn't know it gives back.
+   */
+  extents(shape: Shape): string {
+    const ints = this.ints(shape);
+    if (this.device !== "cpu") return ints; // GPUs do no arithmetic on int64
+    const key = `extents ${shape}`;
+    const before = this.known.get(key);
+    if (before) return before;
+    // how many numbers these are isn't known either, and so not even the rank: else ONNX Runtime would look for a dead result of
+    // the same shape among all that there are, for each node
+    const name = this.add("Slice", [ints, this.unknownZero(), this.ints([shape.length])]);
+    this.known.set(key, name);
+    return name;
+  }
+
+  /** Zero, but as the default of an input that is never fed. */
+  private unknownZero(): string {
+    const name = "%zero";
+    if (!this.known.has(name)) {
+      this.known.set(name, name);
+      this.initializers.push({ name, elemType: ELEM_TYPE.int64, shape: [1], data: new Uint8Array(8) });
+      this.inputs.push({ name, elemType: ELEM_TYPE.int64, shape: [1] });
+    }
+    return name;
+  }
+
   reshape(x: string, shape: Shape): string {
-    return this.add("Reshape", [x, this.ints(shape)]);
+    return this.add("Reshape", [x, this.extents(shape)]);
   }
 
   transpose(x: string, perm: readonly number[]): string {
@@ -129,42 +159,6 @@ export class GraphBuilder {
     return this.add("Slice", [x, this.ints(starts), this.ints(ends), this.ints(axes), ...more]);
   }
 
-  /**
-   * What `build` adds becomes a graph of its own within the graph, with float32 results of `shapes`. ONNX Runtime reuses memory
-   * only between results of one size, and keeps it for that; what a frame takes it gives back at its end.
-   */
-  frame(shapes: readonly Shape[], build: () => readonly string[]): string[] {
-    const start = this.nodes.length;
-    const results = build();
-    const then = liveNodes(this.nodes.splice(start), results); // sorted, as ONNX Runtime wants inner graphs
-    const made = new Set(then.flatMap((n) => n.outputs));
-    const read = then.flatMap((n) => [...n.inputs, ...(n.captures ?? [])]);
-    const extents = shapes.map((shape) => this.ints(shape));
-    const zeros = shapes.map(() => this.name("t"));
-    const instead = extents.map((extent, i) => ({
-      opType: "ConstantOfShape",
-      domain: "",
-      inputs: [extent],
-      outputs: [zeros[i]!],
-      attributes: {},
-    }));
-    const valuesOf = (names: readonly string[]): ValueProto[] =>
-      names.map((name, i) => this.valueProto(name, shapes[i]!, "float32"));
-    const outputs = shapes.map(() => this.name("t"));
-    this.nodes.push({
-      opType: "If",
-      domain: "",
-      inputs: [this.initializer(Uint8Array.of(1), [], "bool")],
-      outputs,
-      attributes: {
-        then_branch: { graph: { nodes: then, outputs: valuesOf(results) } },
-        else_branch: { graph: { nodes: instead, outputs: valuesOf(zeros) } },
-      },
-      captures: [...new Set(read.filter((name) => !made.has(name))), ...extents],
-    });
-    return outputs;
-  }
-
   valueProto(name: string, shape: Shape, dtype: DType): ValueProto {
     return { name, elemType: ELEM_TYPE[dtype], shape };
   }
@@ -175,7 +169,7 @@ export class GraphBuilder {
 }
 
 /** Nodes that `outputs` depend on; lowering may add some for results that nobody reads. */
-export function liveNodes<N extends Pick<NodeProto, "inputs" | "outputs" | "captures">>(
+export function liveNodes<N extends Pick<NodeProto, "inputs" | "outputs">>(
   nodes: readonly N[],
   outputs: readonly string[],
 ): N[] {
@@ -183,7 +177,7 @@ export function liveNodes<N extends Pick<NodeProto, "inputs" | "outputs" | "capt
   return nodes
     .reduceRight<N[]>((kept, n) => {
       if (n.outputs.some((o) => live.has(o))) {
-        for (const i of [...n.inputs, ...(n.captures ?? [])]) live.add(i);
+        for (const i of n.inputs) live.add(i);
         kept.push(n);
       }
       return kept;

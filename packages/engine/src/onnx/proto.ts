@@ -1,11 +1,6 @@
 /** The dozen protobuf messages of an ONNX model, written directly. Field numbers: onnx/onnx.proto. */
 
-export type AttributeValue =
-  | number
-  | string
-  | readonly number[]
-  | { readonly float: number }
-  | { readonly graph: { readonly nodes: readonly NodeProto[]; readonly outputs: readonly ValueProto[] } };
+export type AttributeValue = number | string | readonly number[] | { readonly float: number };
 
 export interface NodeProto {
   readonly opType: string;
@@ -13,15 +8,13 @@ export interface NodeProto {
   readonly inputs: readonly string[];
   readonly outputs: readonly string[];
   readonly attributes: Readonly<Record<string, AttributeValue>>;
-  /** What graphs among the attributes read of what lies outside. */
-  readonly captures?: readonly string[];
 }
 
 export interface ValueProto {
   readonly name: string;
   readonly elemType: number;
-  /** A string names an extent that each run decides. */
-  readonly shape: readonly (number | string)[];
+  /** A string names an extent that each run decides; undefined if not even the rank is told. */
+  readonly shape: readonly (number | string)[] | undefined;
 }
 
 export interface InitializerProto {
@@ -109,14 +102,7 @@ function attribute(w: Writer, name: string, value: AttributeValue): void {
   if (typeof value === "string") w.bytes(4, value).int(20, 3);
   else if (typeof value === "number") w.int(3, value).int(20, 2);
   else if ("float" in value) w.float(2, value.float).int(20, 1);
-  else if ("graph" in value) {
-    const { nodes, outputs } = value.graph;
-    w.message(6, (g) => {
-      for (const n of nodes) g.message(1, (m) => node(m, n));
-      g.bytes(2, name);
-      for (const v of outputs) g.message(12, (m) => valueInfo(m, v));
-    }).int(20, 5);
-  } else {
+  else {
     for (const i of value) w.int(8, i);
     w.int(20, 7);
   }
@@ -130,13 +116,15 @@ function node(w: Writer, n: NodeProto): void {
   if (n.domain) w.bytes(7, n.domain);
 }
 
-function valueInfo(w: Writer, v: ValueProto): void {
-  w.bytes(1, v.name).message(2, (type) =>
-    type.message(1, (tensor) =>
-      tensor.int(1, v.elemType).message(2, (shape) => {
-        for (const d of v.shape) shape.message(1, (dim) => (typeof d === "string" ? dim.bytes(2, d) : dim.int(1, d)));
-      }),
-    ),
+function valueInfo(w: Writer, { name, elemType, shape }: ValueProto): void {
+  const extents = (w: Writer): void => {
+    for (const d of shape!) w.message(1, (dim) => (typeof d === "string" ? dim.bytes(2, d) : dim.int(1, d)));
+  };
+  w.bytes(1, name).message(2, (type) =>
+    type.message(1, (tensor) => {
+      tensor.int(1, elemType);
+      if (shape) tensor.message(2, extents);
+    }),
   );
 }
 

@@ -106,21 +106,6 @@ function probabilities(g: GraphBuilder, q: string, kT: string, mask: string | un
 
 const swap = (g: GraphBuilder, x: string): string => g.transpose(x, [0, 2, 1]);
 
-/** Attention of more than one tile holds its scores in a frame: they are given back when it is done. */
-function inFrame(
-  g: GraphBuilder,
-  { inputs: [q, k], outputs }: OpContext<{ scale: number }>,
-  build: () => readonly string[],
-): readonly string[] {
-  const many = tiles(q!.shape[0]!, q!.shape[1]!, k!.shape[1]!).length > 1;
-  return g.device === "cpu" && many
-    ? g.frame(
-        outputs.map((y) => y.shape),
-        build,
-      )
-    : build();
-}
-
 function attend(
   g: GraphBuilder,
   [q, k, v, mask]: readonly string[],
@@ -142,7 +127,7 @@ const attentionOp = defineOp1<{ scale: number }>({
   infer: ([q, , v]) => ({ shape: [...q!.shape.slice(0, -1), v!.shape.at(-1)!], dtype: q!.dtype }),
   flops: ({ inputs: [q, k, v] }) => 2 * size(q!.shape) * k!.shape.at(-2)! * (1 + v!.shape.at(-1)! / q!.shape.at(-1)!),
   workspace: ({ inputs: [q, k] }) => 2 * tileBytes(q!, k!) + 4 * (size(q!.shape) + size(k!.shape)),
-  lower: (g, names, ctx) => inFrame(g, ctx, () => [attend(g, names, ctx)])[0]!,
+  lower: attend,
   vjp: ({ inputs, outputs: [o], attrs }, [dy]) => {
     const [q, k, v, mask] = inputs;
     return attentionGrad([q!, k!, v!, o!, dy!, ...(mask ? [mask] : [])], attrs).slice(0, 3);
@@ -160,7 +145,7 @@ const attentionGrad = defineOp<{ scale: number }>({
   flops: ({ inputs: [q, k, v] }) =>
     2 * size(q!.shape) * k!.shape.at(-2)! * (3 + (2 * v!.shape.at(-1)!) / q!.shape.at(-1)!),
   workspace: ({ inputs: [q, k, v] }) => 5 * tileBytes(q!, k!) + 8 * (size(k!.shape) + size(v!.shape)),
-  lower: (g, names, ctx) => inFrame(g, ctx, () => attendBackward(g, names, ctx)),
+  lower: attendBackward,
 });
 
 function attendBackward(
@@ -171,7 +156,7 @@ function attendBackward(
   const [qs, ks] = inputs.map((x) => x.shape) as [Shape, Shape];
   const list = tiles(qs[0]!, qs[1]!, ks[1]!, g.device);
   // dO·vᵀ − δ is one product: −δ is a column more of dO, with a row of ones below vᵀ
-  const ones = g.add("Expand", [g.scalar(1), g.ints([ks[0]!, 1, ks[1]!])]);
+  const ones = g.add("Expand", [g.scalar(1), g.extents([ks[0]!, 1, ks[1]!])]);
   const [ksOf, kT, vT] = [k!, swap(g, k!), g.add("Concat", [swap(g, v!), ones], { axis: 1 })].map((x) =>
     headsOf(g, x, ks[0]!),
   ) as [HeadsOf, HeadsOf, HeadsOf];

@@ -22,7 +22,7 @@ const scatterOp = defineOp1<{ shape: Shape }>({
   infer: ([dy], { shape }) => ({ shape, dtype: dy!.dtype }),
   lower: (g, [dy, indices], { attrs: { shape }, inputs }) => {
     const n = size(inputs[1]!.shape);
-    const zeros = g.add("Expand", [g.scalar(0), g.ints(shape)]);
+    const zeros = g.add("Expand", [g.scalar(0), g.extents(shape)]);
     const at = g.cast(g.reshape(indices!, [n, 1]), "int64");
     return g.add("ScatterND", [zeros, at, g.reshape(dy!, [n, ...shape.slice(1)])], { reduction: "add" });
   },

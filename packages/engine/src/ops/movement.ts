@@ -72,7 +72,7 @@ export function expand(x: Tensor, shape: Shape): Tensor {
 const expandOp = defineOp1<{ shape: Shape }>({
   name: "expand",
   infer: ([x], { shape }) => ({ shape, dtype: x!.dtype }),
-  lower: (g, [x], { attrs }) => g.add("Expand", [x!, g.ints(attrs.shape)]),
+  lower: (g, [x], { attrs }) => g.add("Expand", [x!, g.extents(attrs.shape)]),
   vjp: ({ inputs: [x] }, [dy]) => [unbroadcast(dy!, x!.shape)],
 });
 

@@ -58,21 +58,10 @@ export function winogradBytes([b, , h, wd]: Shape, from: number, to: number): nu
 /** x (B, C, H, W) with w (O, C, 3, 3), stride 1 and padding 1, H and W multiples of 4 → (B, O, H, W). */
 export function winograd(
   g: GraphBuilder,
-  names: readonly string[],
-  shape: Shape,
-  kernel: Shape,
-  options: WinogradOptions = {},
-): string {
-  const to = kernel[options.transposed ? 1 : 0]!;
-  return g.frame([[shape[0]!, to, ...shape.slice(2)]], () => [framed(g, names, shape, kernel, options)])[0]!;
-}
-
-function framed(
-  g: GraphBuilder,
   [x, w, bias]: readonly string[],
   [b, , h, wd]: Shape,
   [o, c]: Shape,
-  { transposed = false, kernelBytes = KERNEL_BYTES, pictureBytes = PICTURE_BYTES }: WinogradOptions,
+  { transposed = false, kernelBytes = KERNEL_BYTES, pictureBytes = PICTURE_BYTES }: WinogradOptions = {},
 ): string {
   const [from, to] = transposed ? [o!, c!] : [c!, o!];
   const [rows, columns] = [h! / TILE, wd! / TILE];

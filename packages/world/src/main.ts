@@ -44,6 +44,7 @@ const TRAINED = [
   { seed: 1, count: 60_000 },
   { seed: 2, count: 20_000 },
   { seed: 7, count: 60_000, portraits: 0.6 },
+  { seed: 8, count: 60_000, portraits: 0.6 },
 ];
 
 const progress = (what: string, total: number) => (done: number) => {

@@ -32,7 +32,8 @@ world() { # a data set as models/pocket/README.md makes it
   [ -e "$1" ] && return
   case $1 in
     data/world/train.safetensors) set -- "$1" --count "${COUNT-60000}" --seed 1 ;;
-    data/world/portraits*.safetensors) set -- "$1" --count "${COUNT-60000}" --seed "${SEED-7}" --portraits 0.6 --masks ;;
+    data/world/portraits.safetensors) set -- "$1" --count "${COUNT-60000}" --seed 7 --portraits 0.6 --masks ;;
+    data/world/portraits-8.safetensors) set -- "$1" --count "${COUNT-60000}" --seed 8 --portraits 0.6 --masks ;;
     data/world/pairs.safetensors) set -- "$1" --count "${COUNT-20000}" --seed 2 --pairs ;;
     *) echo "$1: needed this file, found none, and no way to make it. Carry it along." >&2; exit 2 ;;
   esac

@@ -3,18 +3,10 @@
  *
  *     node --import tsx bench/sd15/make-encoder.ts [--model DIR] [--image-encoder DIR] [--out DIR]
  */
-import { mkdirSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { loadModel } from "../../packages/diffusion/src/index.ts";
-import {
-  input,
-  leafName,
-  startRuntime,
-  toFloat16,
-  Variables,
-  writeSafetensors,
-} from "../../packages/engine/src/index.ts";
+import { input, leafName, startRuntime, Variables } from "../../packages/engine/src/index.ts";
+import { writeEncoder } from "../../packages/personalization/src/encoder-file.ts";
 import { EncoderConfig } from "../../packages/personalization/src/method/config.ts";
 import { predictConcept } from "../../packages/personalization/src/method/personal-unet.ts";
 
@@ -26,7 +18,7 @@ const { values } = parseArgs({
   },
 });
 const model = loadModel(values.model, { imageEncoder: values["image-encoder"] });
-const config = EncoderConfig.parse({ base: model.fingerprint, base_name: model.name });
+const config = EncoderConfig.parse({});
 const side = model.resolution;
 const variables = new Variables({ seed: 15 });
 predictConcept(model, variables.weights(), config, {
@@ -37,13 +29,15 @@ predictConcept(model, variables.weights(), config, {
 const runtime = await startRuntime();
 await variables.load(runtime);
 const all = variables.all();
-const read = await runtime.read(all.map(leafName));
+const names = all.map(leafName);
+const read = await runtime.read(names);
 await runtime.close();
-mkdirSync(values.out, { recursive: true });
-const tensors = all.map(
-  (p) => [leafName(p), { dtype: "F16", shape: p.shape, data: toFloat16(read[leafName(p)]!) }] as const,
+writeEncoder(
+  values.out,
+  config,
+  model,
+  all,
+  names.map((name) => read[name]!),
 );
-writeSafetensors(join(values.out, "tuning_encoder.safetensors"), Object.fromEntries(tensors), { format: "pt" });
-writeFileSync(join(values.out, "config.json"), `${JSON.stringify(config, null, 2)}\n`);
 const million = all.reduce((n, p) => n + p.shape.reduce((a, b) => a * b, 1), 0) / 1e6;
 console.log(`${values.out}: ${million.toFixed(1)} million parameters`);

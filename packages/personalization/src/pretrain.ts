@@ -22,7 +22,6 @@ import {
   weighted,
 } from "@likeness/diffusion";
 import {
-  atomicWrite,
   cast,
   constant,
   counterRandom,
@@ -42,11 +41,9 @@ import {
   square,
   sum,
   type Tensor,
-  toFloat16,
   Variables,
-  writeSafetensors,
 } from "@likeness/engine";
-import { ENCODER_FILE, ENCODER_FOLDER } from "./encoder-file.ts";
+import { ENCODER_FILE, ENCODER_FOLDER, writeEncoder } from "./encoder-file.ts";
 import {
   codebookLoss,
   contrastiveLoss,
@@ -279,14 +276,14 @@ async function saveEncoder(
   model: StableDiffusionModel,
   config: PretrainConfig,
 ): Promise<void> {
-  const folder = encoderFolder(config);
-  mkdirSync(folder, { recursive: true });
   const params = task.variables.all();
-  const values = await runtime.read(params.map((p) => leafName(average(p))));
-  const tensors = params.map(
-    (p) => [leafName(p), { dtype: "F16", shape: p.shape, data: toFloat16(values[leafName(average(p))]!) }] as const,
+  const names = params.map((p) => leafName(average(p)));
+  const values = await runtime.read(names);
+  writeEncoder(
+    encoderFolder(config),
+    config.encoder,
+    model,
+    params,
+    names.map((name) => values[name]!),
   );
-  writeSafetensors(join(folder, ENCODER_FILE), Object.fromEntries(tensors), { format: "pt" });
-  const json = { ...config.encoder, base: model.fingerprint, base_name: model.name };
-  atomicWrite(join(folder, "config.json"), [new TextEncoder().encode(`${JSON.stringify(json, null, 2)}\n`)]);
 }

@@ -38,8 +38,9 @@ export function lower(
   const nameOf = (t: Tensor): string => {
     const ref = t.node.op === weightOp ? (t.node.attrs.ref as WeightRef) : undefined;
     const name = names.get(t)!;
-    // a Cast of its own at each use: the widened copy dies with the node that needs it, as its shape isn't known
-    return ref && ref.dtype !== t.dtype && !widened.has(ref.dtype) ? g.cast(g.reshape(name, t.shape), t.dtype) : name;
+    if (!ref || ref.dtype === t.dtype || widened.has(ref.dtype)) return name;
+    // a Cast of its own at each use: the widened copy dies with the node that needs it, on a CPU if its shape isn't known
+    return g.cast(device === "cpu" ? g.reshape(name, t.shape) : name, t.dtype);
   };
   for (const node of nodes) {
     const result = node.op.lower(g, node.inputs.map(nameOf), {

@@ -90,5 +90,6 @@ for (const batchSize of values["batch-sizes"].split(",").map(Number)) {
       loss: rounded(loss),
     }),
   );
+  await program.release();
   await runtime.close();
 }

@@ -8,21 +8,27 @@ import {
   argMax,
   cast,
   constant,
+  conv2dWeightGrad,
   cos,
   devices,
+  dot,
   evaluate,
   gather,
   grad,
   input,
   leafName,
   linear,
+  matmul,
+  max,
   mean,
   mul,
   openWeights,
   type Runtime,
   resetState,
+  reshape,
   silu,
   sin,
+  slice,
   square,
   startRuntime,
   sub,
@@ -70,6 +76,23 @@ describe.skipIf(missing)("webgpu", () => {
       expect(Math.abs(r.sin![i]! - Math.sin(at))).toBeLessThan(3e-7);
       expect(Math.abs(r.cos![i]! - Math.cos(at))).toBeLessThan(3e-7);
     }
+  });
+
+  test("products and sums of many numbers are made in parts", async () => {
+    const [x, dy] = [constant(ramp(3 * 5 * 900, 1), [3, 5, 30, 30]), constant(ramp(3 * 4 * 900, 1), [3, 4, 30, 30])];
+    const outputs: Record<string, Tensor> = {
+      weight: conv2dWeightGrad(x, dy, [4, 5, 3, 3], { stride: 1, padding: 1 }),
+      strided: conv2dWeightGrad(x, slice(dy, [0, 0], [15, 15], [2, 3]), [4, 5, 3, 3], { stride: 2, padding: 1 }),
+      pointwise: conv2dWeightGrad(x, dy, [4, 5, 1, 1], { stride: 1, padding: 0 }),
+      dense: matmul(reshape(x, [2700, 5]), reshape(dy, [2700, 4]), { transA: true, alpha: 0.5 }),
+      bias: sum(dy, [0, 2, 3]),
+      mean: mean(x, [0, 1, 2], true),
+      max: max(x),
+      square: dot(x, x),
+    };
+    const [ours, cpu] = [await run(outputs), await evaluate(outputs)];
+    for (const key of Object.keys(outputs))
+      expect(relativeError(ours[key] as Float32Array, cpu[key]!), key).toBeLessThan(2e-6);
   });
 
   test("indices of the largest: the first of ties, along any axis", async () => {

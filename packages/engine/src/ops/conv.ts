@@ -3,6 +3,7 @@ import { defineOp1, type OpContext } from "../core/op.ts";
 import { expectRank, ShapeError, show, size } from "../core/shape.ts";
 import type { Shape, Tensor } from "../core/tensor.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
+import { product } from "./product.ts";
 import { sum } from "./reduce.ts";
 import { winograd, winogradBytes } from "./winograd.ts";
 
@@ -169,7 +170,7 @@ const weightGradOp = defineOp1<ConvAttrs & { shape: Shape }>({
     const [o, c, kh, kw] = shape as [number, number, number, number];
     if (kh * kw === 1 && stride === 1 && padding === 0) {
       const [x, dy] = names.map((n, i) => g.reshape(channelsFirst(g, n, ctx.inputs[i]!.shape, 0), [i ? o : c, -1]));
-      return g.reshape(g.add("Gemm", [dy!, x!], { transB: 1 }), shape);
+      return g.reshape(product(g, [dy!, x!], [o, c, size(ctx.inputs[1]!.shape) / o], { transB: true }), shape);
     }
     const same = isSame3x3(shape, ctx.attrs);
     const [b, , h, w] = ctx.inputs[0]!.shape as [number, number, number, number];
@@ -235,6 +236,7 @@ function tapsOfSame(
     return [g.reshape(first, [c!, length]), length, w! + 1];
   };
   const [xs, length, row] = flat(x!, inputs[0]!.shape);
+  const [c, o] = inputs.map(({ shape }) => shape[1]!) as [number, number];
   const [dys] = flat(dy!, inputs[1]!.shape);
   const reach = row + 1;
   const wide = g.add("Pad", [shiftDy ? dys : xs, g.ints([0, reach, 0, reach])]);
@@ -242,7 +244,7 @@ function tapsOfSame(
     [-1, 0, 1].map((j) => {
       const start = reach + (shiftDy ? -1 : 1) * (i * row + j);
       const moved = g.slice(wide, [start], [start + length], [1]);
-      return g.add("Gemm", shiftDy ? [moved, xs] : [dys, moved], { transB: 1 });
+      return product(g, shiftDy ? [moved, xs] : [dys, moved], [o, c, length], { transB: true });
     }),
   );
 }
@@ -253,7 +255,7 @@ function tapsOfAny(
   { attrs, inputs }: OpContext<ConvAttrs & { shape: Shape }>,
 ): string[] {
   const [o, c, kh, kw] = attrs.shape as [number, number, number, number];
-  const [, , oh, ow] = inputs[1]!.shape as [number, number, number, number];
+  const [b, , oh, ow] = inputs[1]!.shape as [number, number, number, number];
   const { stride, padding } = attrs;
   const xs = channelsFirst(g, x!, inputs[0]!.shape, padding);
   const dys = g.reshape(channelsFirst(g, dy!, inputs[1]!.shape, 0), [o, -1]);
@@ -262,7 +264,7 @@ function tapsOfAny(
     for (let j = 0; j < kw; j++) {
       const ends = [i + (oh - 1) * stride + 1, j + (ow - 1) * stride + 1];
       const moved = g.slice(xs, [i, j], ends, [2, 3], [stride, stride]);
-      taps.push(g.add("Gemm", [dys, g.reshape(moved, [c, -1])], { transB: 1 }));
+      taps.push(product(g, [dys, g.reshape(moved, [c, -1])], [o, c, b * oh * ow], { transB: true }));
     }
   return taps;
 }

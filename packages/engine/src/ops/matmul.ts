@@ -4,6 +4,7 @@ import { broadcast, ShapeError, show, size } from "../core/shape.ts";
 import type { Tensor } from "../core/tensor.ts";
 import { unbroadcast } from "./arithmetic.ts";
 import { reshape } from "./movement.ts";
+import { product } from "./product.ts";
 
 export interface MatmulOptions {
   readonly transA?: boolean;
@@ -88,8 +89,8 @@ const gemmOp = defineOp1<MatmulAttrs>({
   name: "gemm",
   infer: ([a, b], attrs) => ({ shape: productShape(a!, b!, attrs), dtype: a!.dtype }),
   flops: productFlops,
-  lower: (g, inputs, { attrs: { transA, transB, alpha } }) =>
-    g.add("Gemm", inputs, { transA: Number(transA), transB: Number(transB), alpha: { float: alpha } }),
+  lower: (g, names, { attrs, inputs: [a], outputs: [y] }) =>
+    product(g, names, [...y!.shape, a!.shape[attrs.transA ? 0 : 1]!], attrs),
   vjp: ({ inputs: [a, b, c], attrs }, [dy]) => [
     ...matmulVjp(a!, b!, attrs, dy!),
     ...(c ? [unbroadcast(dy!, c.shape)] : []),

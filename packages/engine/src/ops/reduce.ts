@@ -20,11 +20,26 @@ const reduced = (shape: readonly number[], { axes, keepdims }: ReduceAttrs): num
 const kept = (dy: Tensor, x: Tensor, attrs: ReduceAttrs): Tensor =>
   reshape(dy, reduced(x.shape, { ...attrs, keepdims: true }));
 
+/**
+ * A GPU makes each number of a reduction in one workgroup. Where that one has many to go through, the innermost axes are
+ * reduced first; these they are.
+ */
+function innermost(shape: readonly number[], axes: readonly number[]): number[] {
+  const sorted = [...axes].sort((a, b) => a - b);
+  if (axes.length < 2 || axes.reduce((n, a) => n * shape[a]!, 1) < 4096) return [];
+  const inner = sorted.filter((a) => sorted.slice(sorted.indexOf(a)).length === shape.length - a);
+  return inner.length > 0 && inner.length < sorted.length ? inner : sorted.slice(-1);
+}
+
 function reduction(name: string, onnx: string, vjp: (x: Tensor, dy: Tensor, y: Tensor) => Tensor): Reduction {
   const make = defineOp1<ReduceAttrs>({
     name,
     infer: ([x], attrs) => ({ shape: reduced(x!.shape, attrs), dtype: x!.dtype }),
-    lower: (g, [x], { attrs }) => g.add(onnx, [x!, g.ints(attrs.axes)], { keepdims: Number(attrs.keepdims) }),
+    lower: (g, [x], { attrs, inputs }) => {
+      const first = g.device === "webgpu" ? innermost(inputs[0]!.shape, attrs.axes) : [];
+      const part = first.length ? g.add(onnx, [x!, g.ints(first)], { keepdims: 1 }) : x!;
+      return g.add(onnx, [part, g.ints(attrs.axes)], { keepdims: Number(attrs.keepdims) });
+    },
     vjp: ({ inputs: [x], outputs: [y], attrs }, [dy]) => [vjp(x!, kept(dy!, x!, attrs), kept(y!, x!, attrs))],
   });
   return (x, axes, keepdims = false) => {

@@ -1,7 +1,7 @@
 /**
  * Training speed of the pocket model's UNet on a device: scenes a second by batch size, on random latents.
  *
- *     node --import tsx bench/gpu-train.ts [--device webgpu] [--batch-sizes 1,2] [--steps 2] [--model models/pocket]
+ *     node --import tsx bench/gpu-train.ts [--device webgpu] [--batch-sizes 1,2] [--steps 2] [--model models/pocket] [--optimizer adamw]
  *
  * One JSON line a batch size on stdout: `first_ms` is the first step (it compiles shaders), `step_ms` the median of the
  * others, `feeds_ms` the median of what JavaScript takes to draw a step's batch (part of step_ms).
@@ -11,11 +11,11 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { type DenoiserParts, denoiserTask, loadModel, type PictureFile } from "../packages/diffusion/src/index.ts";
 import {
-  adamW,
   counterRandom,
   type Device,
   grad,
   leafName,
+  muon,
   openWeights,
   resetState,
   startRuntime,
@@ -27,6 +27,7 @@ const { values } = parseArgs({
     "batch-sizes": { type: "string", default: "1,2" },
     steps: { type: "string", default: "2" },
     model: { type: "string", default: "models/pocket" },
+    optimizer: { type: "string", default: "muon" },
   },
 });
 const COUNT = 64;
@@ -55,7 +56,11 @@ for (const batchSize of values["batch-sizes"].split(",").map(Number)) {
   const options = { batchSize, seed: 1, captionDropout: 0.1, snrGamma: 5, timestepSpread: 0.7, subjectWeight: 1 };
   const task = denoiserTask(parts, data, latents, options, () => undefined);
   const params = task.variables.all();
-  const optimizer = adamW(params, grad(task.scalars.loss, params), { maxGradNorm: 1, emaDecay: 0.999 });
+  const optimizer = muon(params, grad(task.scalars.loss, params), {
+    matrices: (_name, shape) => values.optimizer === "muon" && shape.length > 1,
+    maxGradNorm: 1,
+    emaDecay: 0.999,
+  });
   await task.variables.load(runtime);
   await resetState(runtime, optimizer);
   for (const p of params) {

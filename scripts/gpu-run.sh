@@ -4,6 +4,7 @@
 #   bench                    training speed of the pocket UNet by batch size
 #   train CONFIG.json        also pretrain: makes the config's data if they aren't there, trains for LIMIT_S seconds at
 #                            most (500), and copies the weights and the log to $OUT/weights; goes on when called again
+#   world FILE               draws that data set (COUNT scenes), if it isn't there
 #   anything else            is run as it is, with Node and the GPU in reach
 set -eu
 cd "$(dirname "$0")/.."
@@ -33,7 +34,9 @@ world() { # a data set as models/pocket/README.md makes it
   case $1 in
     data/world/train.safetensors) set -- "$1" --count "${COUNT-60000}" --seed 1 ;;
     data/world/portraits.safetensors) set -- "$1" --count "${COUNT-60000}" --seed 7 --portraits 0.6 --masks ;;
-    data/world/portraits-8.safetensors) set -- "$1" --count "${COUNT-60000}" --seed 8 --portraits 0.6 --masks ;;
+    data/world/portraits-*.safetensors)
+      seed=${1#data/world/portraits-} seed=${seed%.safetensors}
+      set -- "$1" --count "${COUNT-60000}" --seed "$seed" --portraits 0.6 --masks ;;
     data/world/pairs.safetensors) set -- "$1" --count "${COUNT-20000}" --seed 2 --pairs ;;
     *) echo "$1: needed this file, found none, and no way to make it. Carry it along." >&2; exit 2 ;;
   esac
@@ -44,6 +47,7 @@ world() { # a data set as models/pocket/README.md makes it
 case ${1-} in
   check) node --import tsx bench/gpu-check.ts --device "$device" ;;
   bench) node --import tsx bench/gpu-train.ts --device "$device" --batch-sizes "${BATCH_SIZES-32,128,512}" --steps "${STEPS-10}" ;;
+  world) world "$2" ;;
   train | pretrain)
     [ -f "${2-}" ] || { echo "${2-CONFIG.json}: needed a config, found none." >&2; exit 2; }
     model=$(field "$2" model) run=$(field "$2" run)

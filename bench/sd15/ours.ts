@@ -1,7 +1,7 @@
 /**
  * Our side of the bench: a few steps of one kind in a process of its own, through the product's own functions.
  *
- *     node --import tsx bench/sd15/ours.ts plain|dual|generate|peak [--model DIR] [--size 512] [--steps 3] [--rank 4] [--recompute N] [--device cpu]
+ *     node --import tsx bench/sd15/ours.ts plain|dual|generate|peak [--model DIR] [--size 512] [--steps 3] [--rank 4] [--recompute N] [--device cpu] [--widen-weights]
  *
  * One JSON line on stdout: when this process began (`began`, Unix time), when each step ended (`ends`; `ready` before the
  * first one where that is known), FLOPs of one step by family, nodes of its graph, and the losses.
@@ -27,6 +27,7 @@ const { values, positionals } = parseArgs({
     model: { type: "string", default: "data/sd-parity/sd15" },
     size: { type: "string", default: "512" },
     steps: { type: "string", default: "3" },
+    "widen-weights": { type: "boolean", default: false },
     rank: { type: "string", default: "4" },
     recompute: { type: "string" },
     device: { type: "string", default: "cpu" },
@@ -94,7 +95,7 @@ async function tuning(): Promise<Report> {
 /** Steps of a picture with guidance, as `likeness generate` makes them; the picture itself isn't waited for. */
 async function generation(): Promise<Report> {
   const report: Report = { ends: [] };
-  const runtime = counted(await startRuntime({ device }), report);
+  const runtime = counted(await startRuntime({ device, widenWeights: values["widen-weights"] }), report);
   const model = loadModel(values.model);
   const stop = new AbortController();
   await generate(runtime, model, plainDenoiser(runtime, model), {

@@ -23,10 +23,10 @@ from memory import watched  # noqa: E402
 # what is run: label, whose, kind, flags
 RUNS = [
     ("our plain LoRA step", "ours", "plain", []),
-    ("our plain LoRA step, recompute 200", "ours", "plain", ["--recompute", "200"]),
+    ("our plain LoRA step, recompute 800", "ours", "plain", ["--recompute", "800"]),
     ("PEFT's LoRA step", "rival", "train", []),
     ("our dual-path step", "ours", "dual", []),
-    ("our dual-path step, recompute 200", "ours", "dual", ["--recompute", "200"]),
+    ("our dual-path step, recompute 800", "ours", "dual", ["--recompute", "800"]),
     ("our sampling step, guided", "ours", "generate", []),
     ("diffusers' sampling step, guided", "rival", "generate", []),
     ("our matrix products", "ours", "peak", []),
@@ -48,8 +48,8 @@ PEAK_FLOPS = 4 * 2 * 2048**3  # of one step of the kind "peak"
 RATIOS = [
     ("step_s", "our plain LoRA step", "PEFT's LoRA step", 0.7),
     ("peak_bytes", "our plain LoRA step", "PEFT's LoRA step", 1 / 3),
-    ("step_s", "our plain LoRA step, recompute 200", "PEFT's LoRA step", 0.7),
-    ("peak_bytes", "our plain LoRA step, recompute 200", "PEFT's LoRA step", 1 / 3),
+    ("step_s", "our plain LoRA step, recompute 800", "PEFT's LoRA step", 0.7),
+    ("peak_bytes", "our plain LoRA step, recompute 800", "PEFT's LoRA step", 1 / 3),
     ("step_s", "our dual-path step", "PEFT's LoRA step", 1.0),
     ("step_s", "our dual-path step", "our plain LoRA step", 1.35),
     ("step_s", "our sampling step, guided", "diffusers' sampling step, guided", 0.75),

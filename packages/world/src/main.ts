@@ -45,6 +45,7 @@ const TRAINED = [
   { seed: 2, count: 20_000 },
   { seed: 7, count: 60_000, portraits: 0.6 },
   { seed: 8, count: 60_000, portraits: 0.6 },
+  { seed: 10, count: 100_000, portraits: 0.6 },
 ];
 
 const progress = (what: string, total: number) => (done: number) => {

@@ -99,6 +99,11 @@ export default defineCommand({
     },
     latents: { type: "string", hint: "FILE", description: "starting noise: .safetensors with latents (N, C, h, w)" },
     saveLatents: { type: "string", hint: "FILE", description: "write the latents after the last step" },
+    widenWeights: {
+      type: "boolean",
+      description:
+        "on a CPU, widen half-precision weights once, not at each use: later start, more memory; no gain where measured",
+    },
     device: DEVICE,
   },
   examples: [
@@ -147,7 +152,7 @@ export default defineCommand({
       print(json ? { path, seed: seed + i } : path);
     };
 
-    const runtime = await startRuntime({ device: options.device as Device });
+    const runtime = await startRuntime({ device: options.device as Device, widenWeights: options.widenWeights });
     let bar: Bar | undefined;
     try {
       const denoiser = concept ? conceptDenoiser(runtime, model, concept) : plainDenoiser(runtime, model, { clipSkip });

@@ -48,9 +48,11 @@ export const variable = (name: string, shape: Shape): Tensor => leaf(variableOp,
 
 /**
  * A weight mapped from a file, never copied through JavaScript. float16 and bfloat16 stay so in memory and are
- * widened to float32 anew at each use.
+ * widened to float32 anew at each use, or once per program if the runtime is told so.
  */
 export const weight = (ref: WeightRef): Tensor =>
-  leaf(weightOp, { ref }, ref.shape, ref.dtype === "float16" || ref.dtype === "bfloat16" ? "float32" : ref.dtype);
+  leaf(weightOp, { ref }, ref.shape, isHalf(ref.dtype) ? "float32" : ref.dtype);
+
+export const isHalf = (dtype: DType): boolean => dtype === "float16" || dtype === "bfloat16";
 
 export const leafName = (t: Tensor): string => t.node.attrs.name as string;

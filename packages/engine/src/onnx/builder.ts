@@ -1,6 +1,6 @@
 /** Collects ONNX nodes while ops are lowered. The one place that knows ONNX's type numbers. */
 import { relative } from "node:path";
-import type { WeightRef } from "../core/leaves.ts";
+import { isHalf, type WeightRef } from "../core/leaves.ts";
 import type { ConstantData } from "../core/op.ts";
 import type { DType, Shape } from "../core/tensor.ts";
 import { readWidened } from "../weights/read-at.ts";
@@ -28,14 +28,17 @@ export class GraphBuilder {
   readonly device: Device;
   /** Dtypes of weights that the device can't cast: they are widened here instead of mapped. */
   readonly widened: ReadonlySet<DType>;
+  /** If set, float16 and bfloat16 weights are inputs, given as float32; these they are. */
+  readonly wide: { name: string; ref: WeightRef }[] | undefined;
   /** Folder that locations of mapped weights are relative to. */
   private readonly weightRoot: string;
   private readonly known = new Map<string, string>();
   private names = 0;
 
-  constructor(device: Device, weightRoot: string, widened: ReadonlySet<DType> = new Set()) {
+  constructor(device: Device, weightRoot: string, widened: ReadonlySet<DType> = new Set(), widenOnce = false) {
     this.device = device;
     this.widened = widened;
+    this.wide = widenOnce ? [] : undefined;
     this.weightRoot = weightRoot;
   }
 
@@ -95,16 +98,21 @@ export class GraphBuilder {
     return name;
   }
 
-  /** A weight that ONNX Runtime maps from its file, or, of a dtype that is to be widened, a float32 copy. */
+  /** A weight that ONNX Runtime maps from its file, or, of a dtype that is to be widened, float32: a copy or an input. */
   external(ref: WeightRef): string {
     const id = `file ${ref.file} ${ref.offset} ${ref.shape}`; // parts of one tensor may start at the same place
     if (this.widened.has(ref.dtype)) return this.initializer(readWidened(ref), ref.shape, "float32", id);
     const before = this.known.get(id);
     if (before) return before;
     const name = this.name("w");
+    this.known.set(id, name);
+    if (this.wide && isHalf(ref.dtype)) {
+      this.wide.push({ name, ref });
+      this.inputs.push({ name, elemType: ELEM_TYPE.float32, shape: undefined });
+      return name;
+    }
     const data = { location: relative(this.weightRoot, ref.file), offset: ref.offset, length: ref.length };
     this.initializers.push({ name, elemType: ELEM_TYPE[ref.dtype], shape: ref.shape, data });
-    this.known.set(id, name);
     return name;
   }
 

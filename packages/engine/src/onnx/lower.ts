@@ -15,6 +15,8 @@ export interface LoweredGraph {
   /** Folder that mapped weights are named relative to; undefined without mapped weights. */
   readonly weightRoot: string | undefined;
   readonly nodeCount: number;
+  /** Weights that the program is given as float32. */
+  readonly wide: readonly { name: string; ref: WeightRef }[];
 }
 
 /**
@@ -26,19 +28,20 @@ export function lower(
   outputs: Readonly<Record<string, Tensor>>,
   device: Device,
   widened: ReadonlySet<DType> = new Set(),
+  widenOnce = false,
 ): LoweredGraph {
   const nodes = ancestors(Object.values(outputs));
   const refs = nodes.filter((n) => n.op === weightOp).map((n) => n.attrs.ref as WeightRef);
   const mapped = refs.filter((r) => !widened.has(r.dtype));
   expectRoom(refs.filter((r) => widened.has(r.dtype)));
   const weightRoot = mapped.length ? commonFolder(mapped.map((r) => r.file)) : undefined;
-  const g = new GraphBuilder(device, weightRoot ?? "/", widened);
+  const g = new GraphBuilder(device, weightRoot ?? "/", widened, widenOnce);
   const names = new Map<Tensor, string>();
 
   const nameOf = (t: Tensor): string => {
     const ref = t.node.op === weightOp ? (t.node.attrs.ref as WeightRef) : undefined;
     const name = names.get(t)!;
-    if (!ref || ref.dtype === t.dtype || widened.has(ref.dtype)) return name;
+    if (!ref || ref.dtype === t.dtype || widened.has(ref.dtype) || widenOnce) return name;
     // a Cast of its own at each use: the widened copy dies with the node that needs it, on a CPU if its shape isn't known
     return g.cast(device === "cpu" ? g.reshape(name, t.shape) : name, t.dtype);
   };
@@ -70,6 +73,7 @@ export function lower(
     variables: leaves(nodes, variableOp),
     weightRoot,
     nodeCount: nodeProtos.length,
+    wide: g.wide ?? [],
   };
 }
 

@@ -1,7 +1,9 @@
 /** ONNX Runtime sessions and resident variables of one process. */
 import type * as Ort from "onnxruntime-node";
+import type { WeightRef } from "../core/leaves.ts";
 import type { DType } from "../core/tensor.ts";
 import type { Device } from "../onnx/builder.ts";
+import { readWidened } from "../weights/read-at.ts";
 import { GpuTransfer } from "./gpu-transfer.ts";
 import { devices, onnxruntime } from "./onnxruntime.ts";
 import { type Feed, RuntimeFailure } from "./types.ts";
@@ -12,11 +14,14 @@ export interface CompileRequest {
   readonly variables: readonly { name: string; shape: readonly number[] }[];
   readonly outputs: readonly string[];
   readonly weightRoot: string | undefined;
+  /** Weights that are inputs, as float32. */
+  readonly wide: readonly { name: string; ref: WeightRef }[];
   /** Names of variables that outputs "update:NAME" replace. */
   readonly updates: readonly string[];
 }
 
-interface Loaded extends Omit<CompileRequest, "model"> {
+interface Loaded extends Omit<CompileRequest, "model" | "wide"> {
+  readonly weights: Readonly<Record<string, Ort.Tensor>>;
   readonly session: Ort.InferenceSession;
 }
 
@@ -74,7 +79,7 @@ export class Host {
     return values;
   }
 
-  async compile({ model, ...rest }: CompileRequest): Promise<number> {
+  async compile({ model, wide, ...rest }: CompileRequest): Promise<number> {
     // The optimizer is off: it would merge what was rematerialised on purpose. Memory patterns keep buffers too long.
     const session = await onnxruntime().InferenceSession.create(model, {
       executionProviders: [this.device],
@@ -92,14 +97,16 @@ export class Host {
         },
       },
     });
-    this.programs.set(this.nextId, { session, ...rest });
+    const { Tensor } = onnxruntime();
+    const tensors = wide.map(({ name, ref }) => [name, new Tensor("float32", readWidened(ref), ref.shape)] as const);
+    this.programs.set(this.nextId, { session, weights: Object.fromEntries(tensors), ...rest });
     return this.nextId++;
   }
 
   async run(id: number, feeds: Readonly<Record<string, Feed>>): Promise<Record<string, Float32Array | Int32Array>> {
     const program = this.programs.get(id);
     if (!program) throw new RuntimeFailure("E_CLOSED", "program: it was released.");
-    const given: Record<string, Ort.Tensor> = {};
+    const given: Record<string, Ort.Tensor> = { ...program.weights };
     for (const { name, shape, dtype } of program.inputs) given[name] = feedTensor(name, shape, dtype, feeds[name]);
     const strange = Object.keys(feeds).find((name) => !program.inputs.some((i) => i.name === name));
     if (strange)

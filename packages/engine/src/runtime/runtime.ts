@@ -24,8 +24,10 @@ type Call = <T>(method: string, args: readonly unknown[], signal?: AbortSignal) 
 export async function startRuntime({
   device = "cpu",
   threads = availableParallelism(),
+  widenWeights = false,
   inProcess = false,
 }: RuntimeOptions = {}): Promise<Runtime> {
+  const widenOnce = widenWeights && device === "cpu";
   if (inProcess) {
     const host = new Host(device, threads);
     return runtimeOver(
@@ -34,21 +36,28 @@ export async function startRuntime({
       // biome-ignore lint/suspicious/noExplicitAny: the same names as the messages to a child
       async (method, args) => (host as any)[method](...args),
       async () => {},
+      widenOnce,
     );
   }
   const child = new Child(device, threads);
   const widened = await child.call<DType[]>("ready", []); // the provider is there, or its error comes now
-  return runtimeOver(device, widened, child.call, child.close);
+  return runtimeOver(device, widened, child.call, child.close, widenOnce);
 }
 
-function runtimeOver(device: Device, widened: readonly DType[], call: Call, close: () => Promise<void>): Runtime {
+function runtimeOver(
+  device: Device,
+  widened: readonly DType[],
+  call: Call,
+  close: () => Promise<void>,
+  widenOnce: boolean,
+): Runtime {
   return {
     device,
     write: (values, shapes) => call("write", [values, shapes]),
     read: (names) => call("read", [names]),
     compile: async ({ outputs, updates = [] }: ProgramSpec): Promise<Program> => {
       const results = { ...outputs, ...updateOutputs(updates) };
-      const { model, nodeCount, ...graph } = lower(results, device, new Set(widened));
+      const { model, nodeCount, ...graph } = lower(results, device, new Set(widened), widenOnce);
       const names = { outputs: Object.keys(results), updates: updates.map(([v]) => leafName(v)) };
       const request: CompileRequest = { ...graph, ...names, model };
       const id = await call<number>("compile", [request]);

@@ -11,6 +11,11 @@ export interface RuntimeOptions {
   readonly device?: Device;
   /** Threads of one operator; default: all cores. */
   readonly threads?: number;
+  /**
+   * float16 and bfloat16 weights are widened when a program is compiled, not at each use: more memory, and no shorter steps
+   * where it was measured (docs/decisions/0003). On a CPU.
+   */
+  readonly widenWeights?: boolean;
   /** Sessions in this process: it blocks during a run and can't be cancelled. For tests and short programs. */
   readonly inProcess?: boolean;
 }

@@ -46,6 +46,7 @@ const TRAINED = [
   { seed: 7, count: 60_000, portraits: 0.6 },
   { seed: 8, count: 60_000, portraits: 0.6 },
   { seed: 10, count: 100_000, portraits: 0.6 },
+  { seed: 11, count: 20_000 },
 ];
 
 const progress = (what: string, total: number) => (done: number) => {

@@ -53,14 +53,16 @@ test("an error counts more where a mask shows the subject, as much as elsewhere 
   write("none");
   write("all", () => 255);
   write("half", (i) => (i % blocks < blocks / 2 ? 255 : 0));
-  const losses = async (data: string, changes: object): Promise<number[]> => {
+  const losses = async (data: string, changes: object, inProcess = true): Promise<number[]> => {
     const path = at("config.json");
-    const run = at(`run ${data} ${Object.keys(changes)}`);
+    const run = at(`run ${data} ${Object.keys(changes)} ${inProcess}`);
     const fixed = { task: "unet", model: at("model"), seed: 1, steps: 2, batch_size: 4, learning_rate: 1e-3 };
     const config = { ...fixed, data: at(`${data}.safetensors`), run, logging_steps: 1, from_weights: true, ...changes };
     writeFileSync(path, JSON.stringify({ ...config, checkpointing_steps: 9, warmup_steps: 1 }));
     const weights = readFileSync(at("model", "unet", "diffusion_pytorch_model.safetensors"));
-    await runTraining(await startRuntime({ inProcess: true }), readTrainingConfig(path));
+    const runtime = await startRuntime({ inProcess });
+    await runTraining(runtime, readTrainingConfig(path));
+    await runtime.close();
     if ("optimizer" in changes)
       expect([...readSafetensorsHeader(join(run, "checkpoint.safetensors")).tensors.keys()]).toContain(
         "muon.momentum.mid_block.resnets.0.conv1.weight",
@@ -70,6 +72,7 @@ test("an error counts more where a mask shows the subject, as much as elsewhere 
     return log.map((line) => (JSON.parse(line) as { loss: number }).loss);
   };
   const plain = await losses("none", {});
+  expect(await losses("none", {}, false)).toEqual(plain); // there, a step's inputs are made during the step before
   expect(await losses("all", { subject_weight: 3 })).toEqual(plain.map((x) => expect.closeTo(x, 3)));
   const [half] = await losses("half", { subject_weight: 3 });
   expect(Math.abs(half! / plain[0]! - 1)).toBeGreaterThan(1e-3);

@@ -111,11 +111,18 @@ export async function train(
   let since = performance.now();
   let counted = 0;
   let step = done;
+  let next: Promise<Feeds> | undefined; // the next step's, made while the runtime works
   while (step < options.steps) {
     hooks.signal?.throwIfAborted();
     const lr = learningRate(++step, options);
-    const feeds = { ...(await task.feeds(step)), ...optimizer.feeds(step, lr) };
-    const scalars = await run(program, feeds, hooks.signal);
+    const feeds = { ...(await (next ?? task.feeds(step))), ...optimizer.feeds(step, lr) };
+    next = undefined;
+    const scalars = await run(program, feeds, hooks.signal, () => {
+      const following = step + 1;
+      if (following > options.steps) return;
+      next = Promise.resolve().then(() => task.feeds(following));
+      next.catch(() => {}); // whoever awaits it is told
+    });
     if (!Number.isFinite(scalars.loss))
       throw new Error(
         `step ${step}: the loss is ${scalars.loss}. Lower the learning rate; the checkpoint before is kept.`,
@@ -148,8 +155,9 @@ async function run(
   program: Program,
   feeds: Feeds,
   signal: AbortSignal | undefined,
+  onSent: () => void,
 ): Promise<Record<string, number> & { loss: number }> {
-  const results = await program.run(feeds, { signal });
+  const results = await program.run(feeds, { signal, onSent });
   return Object.fromEntries(Object.entries(results).map(([k, v]) => [k, v[0]!])) as Record<string, number> & {
     loss: number;
   };

@@ -18,7 +18,7 @@ import {
   type RuntimeOptions,
 } from "./types.ts";
 
-type Call = <T>(method: string, args: readonly unknown[], signal?: AbortSignal) => Promise<T>;
+type Call = <T>(method: string, args: readonly unknown[], signal?: AbortSignal, onSent?: () => void) => Promise<T>;
 
 /** A runtime on one execution provider. Close it when done. @throws RuntimeFailure if the device isn't there */
 export async function startRuntime({
@@ -63,7 +63,7 @@ function runtimeOver(
       const id = await call<number>("compile", [request]);
       return {
         nodeCount,
-        run: (feeds: Feeds = {}, { signal } = {}) => call("run", [id, feeds], signal),
+        run: (feeds: Feeds = {}, { signal, onSent } = {}) => call("run", [id, feeds], signal, onSent),
         release: () => call("release", [id]),
       };
     },
@@ -123,7 +123,7 @@ class Child {
     this.waiting.clear();
   }
 
-  call: Call = (method, args, signal) =>
+  call: Call = (method, args, signal, onSent) =>
     new Promise((resolve, reject) => {
       if (this.ended) return reject(this.ended);
       if (signal?.aborted) return reject(signal.reason);
@@ -145,7 +145,7 @@ class Child {
         },
       });
       this.process.channel?.ref();
-      this.process.send({ id, method, args }, (error) => error && this.end(error));
+      this.process.send({ id, method, args }, (error) => (error ? this.end(error) : onSent?.()));
     });
 
   close = async (): Promise<void> => {

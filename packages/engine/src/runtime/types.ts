@@ -28,10 +28,13 @@ export interface ProgramSpec {
 
 export interface Program {
   readonly nodeCount: number;
-  /** One run: every input by name → every output by name. Aborting the signal ends the runtime's process. */
+  /**
+   * One run: every input by name → every output by name. Aborting the signal ends the runtime's process. `onSent` is called
+   * once a runtime in another process has all inputs and works on them, the time to prepare the next.
+   */
   run(
     feeds?: Feeds,
-    options?: { readonly signal?: AbortSignal | undefined },
+    options?: { readonly signal?: AbortSignal | undefined; readonly onSent?: () => void },
   ): Promise<Record<string, Float32Array | Int32Array>>;
   release(): Promise<void>;
 }

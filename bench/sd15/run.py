@@ -124,7 +124,7 @@ def markdown(found: dict[str, dict], args: argparse.Namespace, commit: str) -> s
         lines.append(f"| {label} | {f['step_s']:.3g} | {f['anon_bytes'] / 1e6:,.0f} MB | {f['peak_bytes'] / 1e6:,.0f} MB | {total} | {f['nodes'] or ''} | {share} |")
     lines += ["", f"The peak: {peak / 1e9:,.0f} GFLOP/s, {measured_by}.", "", f"| ratio | of | found | bar{' on a CPU' if args.gpu else ''} |", "|---|---|---:|---:|"]
     for key, a, b, bar in RATIOS:
-        if a not in found or (args.gpu and key != "step_s" and key != "start_s"):
+        if a not in found or (args.gpu and key.endswith("_bytes")):
             continue
         ratio = found[a][key] / found[b][key] if found[b][key] else float("nan")
         lines.append(f"| {a} / {b} | {NAMES[key]} | {ratio:.2f} | {bar:.2f} |")

@@ -1,11 +1,6 @@
 /** The node or nodes that a product of two matrices becomes. */
 import type { GraphBuilder } from "../onnx/builder.ts";
-
-interface ProductOptions {
-  readonly transA?: boolean;
-  readonly transB?: boolean;
-  readonly alpha?: number;
-}
+import type { MatmulOptions } from "./matmul.ts";
 
 /**
  * α·op(a)·op(b), plus c if it is there, of matrices (m, k) and (k, n) after op. A GPU makes a small product of long rows in few
@@ -15,7 +10,7 @@ export function product(
   g: GraphBuilder,
   [a, b, c]: readonly string[],
   [m, n, k]: readonly number[],
-  { transA = false, transB = false, alpha = 1 }: ProductOptions,
+  { transA = false, transB = false, alpha = 1 }: MatmulOptions,
 ): string {
   const parts = g.device === "webgpu" && !c ? partsOf(m!, n!, k!) : 1;
   if (parts === 1)

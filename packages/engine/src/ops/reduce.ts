@@ -27,7 +27,7 @@ const kept = (dy: Tensor, x: Tensor, attrs: ReduceAttrs): Tensor =>
 function innermost(shape: readonly number[], axes: readonly number[]): number[] {
   const sorted = [...axes].sort((a, b) => a - b);
   if (axes.length < 2 || axes.reduce((n, a) => n * shape[a]!, 1) < 4096) return [];
-  const inner = sorted.filter((a) => sorted.slice(sorted.indexOf(a)).length === shape.length - a);
+  const inner = sorted.filter((a, i) => sorted.length - i === shape.length - a);
   return inner.length > 0 && inner.length < sorted.length ? inner : sorted.slice(-1);
 }
 

@@ -5,7 +5,8 @@ import { size } from "../core/shape.ts";
 import type { Shape, Tensor } from "../core/tensor.ts";
 import { add, div, maximum, minimum, mul, sqrt, square, sub } from "../ops/arithmetic.ts";
 import { dot, matmul } from "../ops/matmul.ts";
-import { reshape } from "../ops/movement.ts";
+import { concat, reshape, split, unsqueeze } from "../ops/movement.ts";
+import { sum } from "../ops/reduce.ts";
 import type { Feeds, Runtime } from "../runtime/types.ts";
 
 export interface Optimizer {
@@ -88,18 +89,29 @@ export function muon(params: readonly Tensor[], grads: readonly Tensor[], option
     ] as const;
     return [states, mul(rate, div(m2, add(sqrt(v2), tiny)))];
   };
-  const orthogonal = (p: Tensor, name: string, grad: Tensor): [states: Optimizer["updates"], loss: Tensor] => {
-    const b = keep(`muon.momentum.${name}`, p.shape);
-    const pushed = mul(grad, push);
-    const next = add(mul(b, momentum), pushed);
-    const matrix = reshape(add(pushed, mul(next, momentum)), [p.shape[0]!, -1]);
-    const rate = mul(lr, 0.2 * Math.sqrt(Math.max(...matrix.shape)) * lrScale(name));
-    return [[[b, next]], mul(rate, reshape(orthogonalise(matrix), p.shape))];
-  };
+  const ready = byReadiness(params, grads);
   const matrices = new Set(params.filter((p) => isMatrix(leafName(p), p.shape)));
-  const updates = byReadiness(params, grads).flatMap(([p, grad]) => {
+  /** New momentum of a matrix, and what is orthogonalised. */
+  const pushes = new Map(
+    ready
+      .filter(([p]) => matrices.has(p))
+      .map(([p, grad]) => {
+        const b = keep(`muon.momentum.${leafName(p)}`, p.shape);
+        const pushed = mul(grad, push);
+        const next = add(mul(b, momentum), pushed);
+        const matrix = reshape(add(pushed, mul(next, momentum)), [p.shape[0]!, -1]);
+        return [p, { state: [b, next] as const, matrix }];
+      }),
+  );
+  const directions = orthogonaliseAll([...pushes].map(([p, { matrix }]) => [p, matrix]));
+  const orthogonal = (p: Tensor, name: string): [states: Optimizer["updates"], loss: Tensor] => {
+    const { state, matrix } = pushes.get(p)!;
+    const rate = mul(lr, 0.2 * Math.sqrt(Math.max(...matrix.shape)) * lrScale(name));
+    return [[state], mul(rate, reshape(directions.get(p)!, p.shape))];
+  };
+  const updates = ready.flatMap(([p, grad]) => {
     const name = leafName(p);
-    const [states, loss] = (matrices.has(p) ? orthogonal : adam)(p, name, grad);
+    const [states, loss] = matrices.has(p) ? orthogonal(p, name) : adam(p, name, grad);
     const decay = decayOf(name) * lrScale(name);
     const p2 = sub(decay ? mul(p, sub(1, mul(lr, decay))) : p, loss);
     const all: (readonly [Tensor, Tensor])[] = [...states, [p, p2]];
@@ -122,9 +134,29 @@ export function muon(params: readonly Tensor[], grads: readonly Tensor[], option
 /** Coefficients of the quintic a·x + b·x³ + c·x⁵ whose iterates take all of (0, 1] near 1 (Jordan et al. 2024). */
 const QUINTIC = [3.4445, -4.775, 2.0315] as const;
 
-/** U·Vᵀ of u = U·Σ·Vᵀ, roughly (singular values end between 0.7 and 1.2): five Newton-Schulz steps on the smaller Gram matrix. */
+/** Each matrix made orthogonal, those of one shape in one batch: a small product costs a GPU its start, not its arithmetic. */
+function orthogonaliseAll<Key>(matrices: readonly (readonly [Key, Tensor])[]): Map<Key, Tensor> {
+  const shapes = [...new Set(matrices.map(([, { shape }]) => String(shape)))];
+  return new Map(
+    shapes.flatMap((shape) => {
+      const group = matrices.filter(([, u]) => String(u.shape) === shape);
+      const batch = concat(
+        group.map(([, u]) => unsqueeze(u, [0])),
+        0,
+      );
+      const parts = split(orthogonalise(batch), Array(group.length).fill(1), 0);
+      return group.map(([key], i) => [key, parts[i]!] as const);
+    }),
+  );
+}
+
+/**
+ * U·Vᵀ of each u = U·Σ·Vᵀ, roughly (singular values end between 0.7 and 1.2): five Newton-Schulz steps on the smaller
+ * Gram matrix.
+ * @param u (K, rows, columns)
+ */
 function orthogonalise(u: Tensor): Tensor {
-  const [rows, columns] = u.shape as [number, number];
+  const [, rows, columns] = u.shape as [number, number, number];
   const wide = rows <= columns;
   const n = Math.min(rows, columns);
   const [a, b, c] = QUINTIC;
@@ -132,7 +164,7 @@ function orthogonalise(u: Tensor): Tensor {
     Array.from({ length: n * n }, (_, i) => (i % (n + 1) ? 0 : a)),
     [n, n],
   );
-  let x = div(u, maximum(sqrt(dot(u, u)), 1e-7));
+  let x = div(u, maximum(sqrt(sum(square(u), [1, 2], true)), 1e-7));
   for (let i = 0; i < 5; i++) {
     const gram = matmul(x, x, wide ? { transB: true } : { transA: true });
     const quintic = add(identity, add(mul(gram, b), matmul(gram, gram, { alpha: c })));

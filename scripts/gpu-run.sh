@@ -39,7 +39,7 @@ world() { # a data set as models/pocket/README.md makes it
       set -- "$1" --count "${COUNT-60000}" --seed "$seed" --portraits 0.6 --masks ;;
     data/world/pairs-*.safetensors)
       seed=${1#data/world/pairs-} seed=${seed%.safetensors}
-      set -- "$1" --count "${COUNT-20000}" --seed "$seed" --pairs ;;
+      set -- "$1" --count "${COUNT-20000}" --seed "$seed" --pairs --portraits "${PORTRAITS-0}" --masks ;;
     data/world/pairs.safetensors) set -- "$1" --count "${COUNT-20000}" --seed 2 --pairs ;;
     *) echo "$1: needed this file, found none, and no way to make it. Carry it along." >&2; exit 2 ;;
   esac

@@ -27,6 +27,9 @@ export const PretrainConfig = z.strictObject({
   ema_decay: z.number().min(0).max(1).default(0.999),
   checkpointing_steps: z.int().positive().default(500),
   logging_steps: z.int().positive().default(10),
+  /** As in `likeness train`: more timesteps from the middle below 1; weight of what tensor `masks` of the data covers. */
+  timestep_spread: z.number().positive().max(1).default(1),
+  subject_weight: z.number().min(1).default(1),
   /** Loss weights: Eq. 3, Eq. 4, offsets (method.md 1.7). */
   contrastive_weight: z.number().nonnegative().default(0.01),
   embedding_weight: z.number().nonnegative().default(0.01),

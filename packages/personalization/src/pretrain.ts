@@ -4,6 +4,7 @@ import { join } from "node:path";
 import {
   average,
   cachedFloats,
+  drawTimesteps,
   encodeAll,
   fingerprint,
   loadModel,
@@ -16,6 +17,7 @@ import {
   resumeFrom,
   type StableDiffusionModel,
   startFrom,
+  subjectWeights,
   type TrainingTask,
   tokenTable,
   train,
@@ -182,7 +184,8 @@ function pretrainTask(
     scale: encoder.lora_alpha / encoder.rank,
     alpha: encoder.alpha_blend,
   });
-  const diffusion = diffusionLoss(target, y);
+  const subject = subjectWeights(data, side, b, config.subject_weight);
+  const diffusion = diffusionLoss(target, y, subject.weigh);
   const contrastive = contrastiveLoss(v, words.table, { k: config.k, tau: config.tau, normalize: config.normalize });
   const l2 = embeddingL2(v);
   const offsets = offsetsL2(factors);
@@ -222,7 +225,7 @@ function pretrainTask(
           out.set(all.subarray(i * pictureSize, (i + 1) * pictureSize), n * pictureSize);
         return out;
       };
-      const times = Array.from({ length: b }, () => random.int(alphas.length));
+      const times = drawTimesteps(random, b, alphas.length, config.timestep_spread);
       // method.md 3.2: half of the batch shares the denoiser's time, unless encoder and denoiser see different pictures
       const encoderTimes = times.map((t, n) => (!paired && n % 2 ? t : encoder.encoder_timestep));
       const { t, signal, sigma } = noiseLevels(times, alphas, null, prediction);
@@ -240,6 +243,7 @@ function pretrainTask(
         t,
         signal,
         sigma,
+        ...subject.feeds(indices),
         ...placeholderFeeds(model.tokenizer, chosen, PLACEHOLDER, 0),
         ...(named && { word_ids: Int32Array.from(indices, (i) => named[i]!) }),
       };

@@ -2,6 +2,7 @@
 
 import {
   attentionMatrices,
+  drawTimesteps,
   expectFinite,
   noised,
   noiseLevels,
@@ -307,9 +308,7 @@ async function compileTuning(
   const prediction = predictionOf(scheduler);
   const total = scheduler.alphasCumprod.length;
   const draws = (random: ReturnType<typeof counterRandom>) => {
-    const n = options.batchSize;
-    const jitter = random.uniform(n);
-    const times = Array.from(random.permutation(n), (slot, i) => Math.floor(((slot + jitter[i]!) / n) * total));
+    const times = drawTimesteps(random, options.batchSize, total);
     const { t, signal: s, sigma: g } = noiseLevels(times, scheduler.alphasCumprod, null, prediction);
     const prompts = times.map(() => options.templates[random.int(options.templates.length)]!);
     const { ids, mask } = placeholderFeeds(model.tokenizer, prompts, PLACEHOLDER, options.hardTokenId);

@@ -1,4 +1,14 @@
-import { closeSync, mkdirSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { dirname } from "node:path";
 import { PLACE_NAMES } from "./backgrounds.ts";
 import { caption, randomScene } from "./grammar.ts";
@@ -64,70 +74,97 @@ function blocksOf(mask: Float32Array, size: number): Uint8Array {
   return Uint8Array.from(sums, (sum) => Math.round(255 * sum));
 }
 
-/**
- * Writes a .safetensors file: `images` (count, size, size, 3) uint8, with `references` of the same shape if asked for.
- * Its metadata has, as JSON, `captions`, with references `templates` (captions with <S*> for the subject) and `words` (the subjects' names), `subjects` ("hexcode/hand") and `specs` (the scenes without their captions).
- */
-export function writeDataset(
-  file: string,
-  sprites: Sprites,
-  options: DatasetOptions,
-  onScene?: (done: number) => void,
-): void {
-  const { count, size = 64, pairs = false, masks = false } = options;
+/** Where each tensor of a data set begins behind the file's header, and bytes per scene. */
+function layout({ count, size = 64, pairs = false, masks = false }: DatasetOptions) {
+  const [picture, blocks] = [size * size * 3, (size / 4) ** 2];
+  const references = count * picture;
+  const maskFrom = references * (pairs ? 2 : 1);
+  return { size, pairs, masks, picture, blocks, references, maskFrom, bytes: maskFrom + (masks ? count * blocks : 0) };
+}
+
+function headerOf(options: DatasetOptions): Buffer {
+  const { count, split, seed } = options;
+  const { size, pairs, masks, references, maskFrom, bytes } = layout(options);
   const scenes = Array.from({ length: count }, (_, i) => sceneAt(options, i));
-  const bytes = count * size * size * 3;
   const shape = [count, size, size, 3];
-  const tensor = (from: number): object => ({ dtype: "U8", shape, data_offsets: [from, from + bytes] });
-  const maskFrom = bytes * (pairs ? 2 : 1);
-  const blocks = [count, size / 4, size / 4];
+  const tensor = (shape: readonly number[], from: number, to: number): object => ({
+    dtype: "U8",
+    shape,
+    data_offsets: [from, to],
+  });
   const header = JSON.stringify({
     __metadata__: {
       made_by: "packages/world",
-      split: options.split,
-      seed: String(options.seed),
+      split,
+      seed: String(seed),
       captions: JSON.stringify(scenes.map((s) => s.caption)),
-      ...(pairs
-        ? {
-            templates: JSON.stringify(scenes.map(templateOf)),
-            words: JSON.stringify(scenes.map((s) => subjectBy(s.subject).name)),
-          }
-        : {}),
+      ...(pairs && {
+        templates: JSON.stringify(scenes.map(templateOf)),
+        words: JSON.stringify(scenes.map((s) => subjectBy(s.subject).name)),
+      }),
       subjects: JSON.stringify(scenes.map((s) => `${s.subject}/${s.hand}`)),
       specs: JSON.stringify(scenes.map(({ caption: _, ...spec }) => spec)),
     },
-    images: tensor(0),
-    ...(pairs ? { references: tensor(bytes) } : {}),
-    ...(masks ? { masks: { dtype: "U8", shape: blocks, data_offsets: [maskFrom, maskFrom + bytes / 48] } } : {}),
+    images: tensor(shape, 0, references),
+    ...(pairs && { references: tensor(shape, references, maskFrom) }),
+    ...(masks && { masks: tensor([count, size / 4, size / 4], maskFrom, bytes) }),
   });
   const head = Buffer.from(header + " ".repeat((8 - (Buffer.byteLength(header) % 8)) % 8));
   const length = Buffer.alloc(8);
   length.writeBigUInt64LE(BigInt(head.length));
+  return Buffer.concat([length, head]);
+}
 
+/**
+ * Writes a .safetensors file: `images` (count, size, size, 3) uint8, with `references` of the same shape if asked for.
+ * Its metadata has, as JSON, `captions`, with references `templates` (captions with <S*> for the subject) and `words` (the subjects' names), `subjects` ("hexcode/hand") and `specs` (the scenes without their captions).
+ * @param draw fills the file, under the name it has until it is whole, by drawScenes from here or from other processes
+ */
+export async function writeDataset(
+  file: string,
+  options: DatasetOptions,
+  draw: (unfinished: string) => void | Promise<void>,
+): Promise<void> {
+  const unfinished = `${file}.tmp`;
   mkdirSync(dirname(file), { recursive: true });
-  const out = openSync(`${file}.tmp`, "w");
   try {
-    writeAll(out, length);
-    writeAll(out, head);
-    let done = 0;
-    const covered: Uint8Array[] = [];
-    for (const scene of scenes) {
-      const canvas = paintScene(sprites, scene, size);
-      writeAll(out, canvas.bytes());
-      if (masks) covered.push(blocksOf(canvas.mask, size));
-      onScene?.(++done);
-    }
-    if (pairs) for (const scene of scenes) writeAll(out, renderReference(sprites, scene, options.seed, size));
-    for (const each of covered) writeAll(out, each);
+    const header = headerOf(options);
+    writeFileSync(unfinished, header);
+    truncateSync(unfinished, header.length + layout(options).bytes);
+    await draw(unfinished);
   } catch (error) {
-    rmSync(`${file}.tmp`, { force: true });
+    rmSync(unfinished, { force: true });
     throw error;
+  }
+  renameSync(unfinished, file);
+}
+
+/** Draws scenes `from` to `to` (not included) of a data set into its unfinished file. */
+export function drawScenes(
+  unfinished: string,
+  sprites: Sprites,
+  options: DatasetOptions,
+  { from = 0, to = options.count, onScene }: { from?: number; to?: number; onScene?: (done: number) => void } = {},
+): void {
+  const { size, pairs, masks, picture, blocks, references, maskFrom } = layout(options);
+  const out = openSync(unfinished, "r+");
+  try {
+    const length = Buffer.alloc(8);
+    readSync(out, length, 0, 8, 0);
+    const body = 8 + Number(length.readBigUInt64LE());
+    for (let i = from; i < to; i++) {
+      const scene = sceneAt(options, i);
+      const canvas = paintScene(sprites, scene, size);
+      writeAll(out, canvas.bytes(), body + i * picture);
+      if (pairs) writeAll(out, renderReference(sprites, scene, options.seed, size), body + references + i * picture);
+      if (masks) writeAll(out, blocksOf(canvas.mask, size), body + maskFrom + i * blocks);
+      onScene?.(i + 1 - from);
+    }
   } finally {
     closeSync(out);
   }
-  renameSync(`${file}.tmp`, file);
 }
 
-function writeAll(fd: number, bytes: Uint8Array): void {
-  for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at);
+function writeAll(fd: number, bytes: Uint8Array, position: number): void {
+  for (let at = 0; at < bytes.length; ) at += writeSync(fd, bytes, at, bytes.length - at, position + at);
 }

@@ -1,6 +1,6 @@
 /** Emoji art from the npm registry as captioned scenes: see README.md. */
 export { PLACE_NAMES, PLAIN_NAMES, type Place, paintPlace, placeBy } from "./backgrounds.ts";
-export { type DatasetOptions, renderReference, sceneAt, writeDataset } from "./dataset.ts";
+export { type DatasetOptions, drawScenes, renderReference, sceneAt, writeDataset } from "./dataset.ts";
 export { type EvaluationSetOptions, evaluationContent, writeEvaluationSet } from "./evaluation.ts";
 export { caption, PHRASES, randomScene } from "./grammar.ts";
 export { applyLook, LOOKS, type Look } from "./looks.ts";

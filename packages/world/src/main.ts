@@ -8,13 +8,18 @@
  *   … --sheet      --out is a PNG with the scenes and their captions
  *   … --evaluation the set that personalization is judged with: --count photos of the split, prompts, all sprites
  *   … --list       --out is a JSON file: the names of the subjects of each split
+ *   … --jobs 4     processes that draw; by default one a core
  *   … --photos     --out is a folder; writes the photo of each --subject NAME/HAND, 256 pixels a side
  */
+import { fork } from "node:child_process";
+import { once } from "node:events";
 import { mkdirSync, writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import sharp from "sharp";
-import { sceneAt, writeDataset } from "./dataset.ts";
+import { type DatasetOptions, drawScenes, sceneAt, writeDataset } from "./dataset.ts";
 import { writeEvaluationSet } from "./evaluation.ts";
 import { renderPhoto, renderScene } from "./render.ts";
 import { writeSheet } from "./sheet.ts";
@@ -34,6 +39,8 @@ const { values } = parseArgs({
     evaluation: { type: "boolean", default: false },
     list: { type: "boolean", default: false },
     photos: { type: "boolean", default: false },
+    jobs: { type: "string", default: String(availableParallelism()) },
+    part: { type: "string" },
     subject: { type: "string", multiple: true, default: [] },
     cache: { type: "string", default: "data/world/sprites.bin" },
   },
@@ -48,6 +55,9 @@ const TRAINED = [
   { seed: 10, count: 100_000, portraits: 0.6 },
   { seed: 11, count: 20_000 },
 ];
+
+/** Fewer aren't worth a process, which reads all sprites. */
+const SCENES_A_JOB = 1000;
 
 const progress = (what: string, total: number) => (done: number) => {
   if (done % 500 === 0 || done === total)
@@ -81,9 +91,39 @@ async function main(): Promise<void> {
     writeEvaluationSet(out, sprites, { split: split as Split, seed, subjects: count, trained: TRAINED });
     return console.log(out);
   }
+  if (values.part !== undefined) {
+    const [from, to] = values.part.split(":").map(Number);
+    return drawScenes(out, sprites, options, { from: from!, to: to!, onScene: (done) => process.send?.(done) });
+  }
+  const jobs = Math.min(Number(values.jobs), Math.ceil(count / SCENES_A_JOB));
+  if (!(jobs >= 1)) throw new Error("--jobs is a number from 1");
   const start = performance.now();
-  writeDataset(out, sprites, options, progress("scenes", count));
+  await writeDataset(out, options, (unfinished) => {
+    if (jobs > 1) return drawInParts(unfinished, options, jobs);
+    drawScenes(unfinished, sprites, options, { onScene: progress("scenes", count) });
+  });
   console.log(`${out}: ${count} scenes, ${((performance.now() - start) / count).toFixed(2)} ms each`);
+}
+
+/** Draws with that many processes of this program, each its own scenes. */
+async function drawInParts(unfinished: string, { count }: DatasetOptions, jobs: number): Promise<void> {
+  const show = progress("scenes", count);
+  const done = Array<number>(jobs).fill(0);
+  let shown = 0;
+  const ends = Array.from({ length: jobs }, (_, j) => {
+    const [from, to] = [j, j + 1].map((n) => Math.round((count * n) / jobs));
+    const args = [...process.argv.slice(2), "--out", unfinished, "--part", `${from}:${to}`];
+    const child = fork(fileURLToPath(import.meta.url), args);
+    child.on("message", (n: number) => {
+      done[j] = n;
+      const sum = done.reduce((a, b) => a + b);
+      while (shown < sum) show(++shown);
+    });
+    return once(child, "exit").then(([code]) => {
+      if (code !== 0) throw new Error(`a process that draws scenes ${from} to ${to} failed`);
+    });
+  });
+  await Promise.all(ends);
 }
 
 async function writePhotos(folder: string, seed: number): Promise<void> {

@@ -1,11 +1,11 @@
 import { createHash } from "node:crypto";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { readSafetensorsHeader, readTensorBytes } from "@likeness/engine";
 import { beforeAll, expect, test } from "vitest";
 import { PLACE_NAMES, PLAIN_NAMES, paintPlace } from "./backgrounds.ts";
-import { sceneAt, writeDataset } from "./dataset.ts";
+import { drawScenes, sceneAt, writeDataset } from "./dataset.ts";
 import { LOOKS } from "./looks.ts";
 import { Random } from "./random.ts";
 import { paintScene, renderPhoto, renderScene } from "./render.ts";
@@ -146,11 +146,33 @@ test("portraits show one large subject in the middle; a share of them leaves the
   expect(kept).toBeLessThan(140);
 });
 
-test("masks say where the subject is, of each block of 4x4 pixels how much", () => {
+test("a data set drawn in parts has the bytes of one drawn whole, and a failure leaves no file", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "world-"));
+  const [whole, parts, failed] = ["whole", "parts", "failed"].map((name) => join(folder, name)) as [
+    string,
+    string,
+    string,
+  ];
+  const all = { get: () => sprites.get(scene.subject, "noto") } as unknown as Sprites;
+  const options = { split: "train", count: 5, seed: 1, pairs: true, masks: true } as const;
+  await writeDataset(whole, options, (to) => drawScenes(to, all, options));
+  await writeDataset(parts, options, (to) => {
+    drawScenes(to, all, options, { from: 3 });
+    drawScenes(to, all, options, { to: 3 });
+  });
+  expect(readFileSync(parts).equals(readFileSync(whole))).toBe(true);
+  const stop = writeDataset(failed, options, () => Promise.reject(new Error("stop")));
+  await expect(stop).rejects.toThrow("stop");
+  expect(readdirSync(folder).sort()).toEqual(["parts", "whole"]);
+  rmSync(folder, { recursive: true });
+});
+
+test("masks say where the subject is, of each block of 4x4 pixels how much", async () => {
   const folder = mkdtempSync(join(tmpdir(), "world-"));
   const file = join(folder, "masked.safetensors");
   const wolf = sprites.get(scene.subject, "noto");
-  writeDataset(file, { get: () => wolf } as unknown as Sprites, { split: "train", count: 4, seed: 1, masks: true });
+  const options = { split: "train", count: 4, seed: 1, masks: true } as const;
+  await writeDataset(file, options, (to) => drawScenes(to, { get: () => wolf } as unknown as Sprites, options));
   const header = readSafetensorsHeader(file);
   expect(header.tensors.get("masks")!.shape).toEqual([4, 16, 16]);
   const masks = readTensorBytes(header, "masks");

@@ -1,6 +1,7 @@
 /** Training of the UNet on cached latents, with frozen autoencoder and text encoder. */
 import {
   add,
+  type CounterRandom,
   counterRandom,
   div,
   type Feeds,
@@ -91,8 +92,15 @@ export function noised(
 
 /** The timestep at quantile u of (0, 1): t/T is logistic with scale `spread` on the scale of log-odds; spread 1 is uniform. */
 export function timestepAt(u: number, total: number, spread: number): number {
+  if (spread === 1) return Math.floor(u * total);
   const odds = (u / (1 - u)) ** spread;
   return Math.min(total - 1, Math.floor((odds / (1 + odds)) * total));
+}
+
+/** One timestep from each of `count` equal ranges of quantiles, in random order: the loss of a step varies less than with free draws. */
+export function drawTimesteps(random: CounterRandom, count: number, total: number, spread: number = 1): number[] {
+  const jitter = random.uniform(count);
+  return Array.from(random.permutation(count), (slot, n) => timestepAt((slot + jitter[n]!) / count, total, spread));
 }
 
 export function denoiserTask(
@@ -121,12 +129,8 @@ export function denoiserTask(
   ];
   const { sample, target } = noised(input("latents", shape), input("noise", shape), signal, sigma, predictionType);
   const y = unet2DConditionModel(variables.weights(), unet, { sample, timestep: t, encoderHiddenStates: context });
-  const masks = subjectWeight === 1 ? undefined : masksOf(data, side);
-  const errors = square(sub(y, target));
-  const weighted = masks
-    ? mul(errors, relative(add(mul(input("mask", [b, 1, side, side]), subjectWeight - 1), 1)))
-    : errors;
-  const perSample = mean(weighted, [1, 2, 3]);
+  const subject = subjectWeights(data, side, b, subjectWeight);
+  const perSample = mean(subject.weigh(square(sub(y, target))), [1, 2, 3]);
   return {
     variables,
     batchSize: b,
@@ -138,21 +142,33 @@ export function denoiserTask(
       for (const [n, i] of indices.entries()) z.set(latents.subarray(i * size, (i + 1) * size), n * size);
       const drop = random.uniform(b);
       const texts = indices.map((i, n) => (drop[n]! < captionDropout ? "" : captions[i]!));
-      // one timestep from each of b equal ranges: the loss of a step varies less than with free draws
-      const jitter = random.uniform(b);
-      const total = parts.alphasCumprod.length;
-      const steps = Array.from(random.permutation(b), (slot, n) =>
-        timestepAt((slot + jitter[n]!) / b, total, timestepSpread),
-      );
+      const steps = drawTimesteps(random, b, parts.alphasCumprod.length, timestepSpread);
       const { input_ids } = tokenFeeds(tokenizer, texts);
       return {
         latents: z,
         noise: random.normal(z.length),
         input_ids,
         ...noiseLevels(steps, parts.alphasCumprod, snrGamma, predictionType),
-        ...(masks && { mask: masks(indices) }),
+        ...subject.feeds(indices),
       };
     },
+  };
+}
+
+export interface SubjectWeights {
+  /** Errors (B, C, h, w), weighted; the mean weight of a picture is 1. */
+  weigh(errors: Tensor): Tensor;
+  feeds(indices: readonly number[]): Feeds;
+}
+
+/** What tensor `masks` of the data covers weighs `weight`, all else 1. @throws SafetensorsError if that isn't 1 and there are no masks */
+export function subjectWeights(data: PictureFile, side: number, batch: number, weight: number): SubjectWeights {
+  if (weight === 1) return { weigh: (errors) => errors, feeds: () => ({}) };
+  const masks = masksOf(data, side);
+  const mask = input("subject_mask", [batch, 1, side, side]);
+  return {
+    weigh: (errors) => mul(errors, relative(add(mul(mask, weight - 1), 1))),
+    feeds: (indices) => ({ subject_mask: masks(indices) }),
   };
 }
 
@@ -184,7 +200,7 @@ export async function encodeAll(
   config: AutoencoderKLConfig,
   data: PictureFile,
   {
-    batchSize = 32,
+    batchSize = runtime.device === "cpu" ? 32 : 256,
     limit = data.count,
     tensor = "images",
     onProgress,

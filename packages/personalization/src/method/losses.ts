@@ -26,8 +26,13 @@ import {
  * @eq date:1
  * @param target (B, C, h, w): ε, or v for models that predict it
  * @param modelOutput (B, C, h, w)
+ * @param weigh of the squared errors (B, C, h, w)
  */
-export const diffusionLoss = (target: Tensor, modelOutput: Tensor): Tensor => mean(square(sub(modelOutput, target)));
+export const diffusionLoss = (
+  target: Tensor,
+  modelOutput: Tensor,
+  weigh: (errors: Tensor) => Tensor = (errors) => errors,
+): Tensor => mean(weigh(square(sub(modelOutput, target))));
 
 export interface ContrastiveOptions {
   /** Nearest words that count as positives. */

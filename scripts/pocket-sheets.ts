@@ -3,7 +3,7 @@ import { generate, loadModel, plainDenoiser } from "@likeness/diffusion";
 import { startRuntime } from "@likeness/engine";
 import { findEncoder, generateConcept, personalize } from "@likeness/personalization";
 import { contactSheet, type Tile } from "../apps/cli/src/images/contact-sheet.ts";
-import { type Picture, readImage, squareCrop } from "../apps/cli/src/images/read-image.ts";
+import { type Picture, readImage, readMask, squareCrop, squareCropMask } from "../apps/cli/src/images/read-image.ts";
 import { writePng } from "../apps/cli/src/images/write-png.ts";
 
 const PROMPTS = [
@@ -32,7 +32,7 @@ const SCENES = [
 const model = loadModel("models/pocket");
 const side = model.resolution;
 const size = { width: side, height: side, numImages: 1, steps: 25, guidanceScale: 4 };
-const runtime = await startRuntime();
+const runtime = await startRuntime({ keepPrograms: 8 });
 const pictureOf = (data: Uint8Array): Picture => ({ width: side, height: side, data });
 
 const drawn: Tile[] = [];
@@ -50,8 +50,10 @@ const encoder = findEncoder(model);
 for (const subject of SUBJECTS) {
   const photo = await readImage(`models/pocket/examples/${subject}.png`);
   const pixels = await squareCrop(photo, side);
+  const covered = await readMask(`models/pocket/examples/${subject}.mask.png`, photo);
+  const mask = covered && (await squareCropMask(covered, photo, side));
   const options = { encoder, steps: 12, learningRate: 2e-3, batchSize: 16, token: "<S*>", seed: 0 };
-  const concept = await personalize(runtime, model, { pixels, width: side, height: side }, options);
+  const concept = await personalize(runtime, model, { pixels, width: side, height: side, mask }, options);
   taught.push({ picture: photo, caption: `${subject}, held out; nearest word "${concept.hardToken}"` });
   for (const prompt of SCENES) {
     const { images } = await generateConcept(runtime, model, concept, { prompt, seed: 1, ...size });

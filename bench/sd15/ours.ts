@@ -1,13 +1,19 @@
 /**
  * Our side of the bench: a few steps of one kind in a process of its own, through the product's own functions.
  *
- *     node --import tsx bench/sd15/ours.ts plain|dual|generate|peak [--model DIR] [--size 512] [--steps 3] [--rank 4] [--recompute N] [--device cpu] [--widen-weights]
+ *     node --import tsx bench/sd15/ours.ts plain|dual|generate|concepts|peak [--model DIR] [--size 512] [--steps 3] [--rank 4] [--batch-size 1] [--concepts 100] [--recompute N] [--device cpu] [--widen-weights]
  *
  * One JSON line on stdout: when this process began (`began`, Unix time), when each step ended (`ends`; `ready` before the
  * first one where that is known), FLOPs of one step by family, nodes of its graph, and the losses.
  */
 import { parseArgs } from "node:util";
-import { attentionMatrices, generate, loadModel, plainDenoiser } from "../../packages/diffusion/src/index.ts";
+import {
+  attentionMatrices,
+  generate,
+  loadModel,
+  plainDenoiser,
+  type StableDiffusionModel,
+} from "../../packages/diffusion/src/index.ts";
 import {
   counterRandom,
   type Device,
@@ -18,7 +24,13 @@ import {
   startRuntime,
   variable,
 } from "../../packages/engine/src/index.ts";
-import { type ConceptState, OBJECT_TEMPLATES, RECIPES, tune } from "../../packages/personalization/src/index.ts";
+import {
+  type ConceptState,
+  generateConcept,
+  OBJECT_TEMPLATES,
+  RECIPES,
+  tune,
+} from "../../packages/personalization/src/index.ts";
 import { flopsOf } from "./flops.ts";
 
 const { values, positionals } = parseArgs({
@@ -29,11 +41,13 @@ const { values, positionals } = parseArgs({
     steps: { type: "string", default: "3" },
     "widen-weights": { type: "boolean", default: false },
     rank: { type: "string", default: "4" },
+    "batch-size": { type: "string", default: "1" },
+    concepts: { type: "string", default: "100" },
     recompute: { type: "string" },
     device: { type: "string", default: "cpu" },
   },
 });
-const KINDS = { plain: tuning, dual: tuning, generate: generation, peak };
+const KINDS = { plain: tuning, dual: tuning, generate: generation, concepts, peak };
 const kind = positionals[0] as keyof typeof KINDS;
 const [size, steps, rank] = [values.size, values.steps, values.rank].map(Number) as [number, number, number];
 const device = values.device as Device;
@@ -66,19 +80,12 @@ async function tuning(): Promise<Report> {
   const report: Report = { ends: [], losses: [] };
   const runtime = await startRuntime({ device });
   const model = loadModel(values.model);
-  const random = counterRandom(15, "bench/sd15");
   const side = size / model.scaleFactor;
-  const latents = random.normal(model.unet.config.in_channels * side * side);
-  const start: ConceptState = {
-    embedding: random.normal(model.textEncoder.config.hidden_size).map((x) => 0.02 * x),
-    factors: attentionMatrices(model.unet.config).map(({ dIn, dOut }) => ({
-      a: random.normal(dIn * rank).map((x) => x / Math.sqrt(dIn)),
-      b: new Float32Array(rank * dOut),
-    })),
-  };
+  const latents = counterRandom(15, "bench/sd15 latents").normal(model.unet.config.in_channels * side * side);
+  const batchSize = Number(values["batch-size"]);
   const recipe = kind === "plain" ? { ...RECIPES.lora, weightDecay: 0 } : RECIPES.date;
-  await tune(counted(runtime, report), model, latents, start, {
-    ...{ alphaBlend: 0.25, ...recipe, batchSize: 1, steps, rank, loraAlpha: rank },
+  await tune(counted(runtime, report), model, latents, someConcept(model), {
+    ...{ alphaBlend: 0.25, ...recipe, batchSize, microBatchSize: batchSize, steps, rank, loraAlpha: rank },
     recompute: values.recompute === undefined ? undefined : Number(values.recompute),
     hardTokenId: model.tokenizer.tokenize("dog")[0]!,
     templates: OBJECT_TEMPLATES,
@@ -110,6 +117,48 @@ async function generation(): Promise<Report> {
   }).catch((error) => {
     if (!stop.signal.aborted) throw error;
   });
+  await runtime.close();
+  return report;
+}
+
+/** A concept as it is before tuning: factors B of zero. */
+function someConcept(model: StableDiffusionModel, random = counterRandom(15, "bench/sd15")): ConceptState {
+  return {
+    embedding: random.normal(model.textEncoder.config.hidden_size).map((x) => 0.02 * x),
+    factors: attentionMatrices(model.unet.config).map(({ dIn, dOut }) => ({
+      a: random.normal(dIn * rank).map((x) => x / Math.sqrt(dIn)),
+      b: new Float32Array(rank * dOut),
+    })),
+  };
+}
+
+/** Concepts in turn on one loaded model, each for one picture of `steps` steps without guidance; all are in memory. */
+async function concepts(): Promise<Report> {
+  const report: Report = { ends: [] };
+  const runtime = counted(await startRuntime({ device, keepPrograms: 8 }), report);
+  const model = loadModel(values.model);
+  const id = model.tokenizer.tokenize("dog")[0]!;
+  const fixed = {
+    token: "<S*>",
+    rank,
+    loraAlpha: rank,
+    hardTokenId: id,
+    hardToken: "dog",
+    alphaBlend: 0.25,
+    settings: {},
+  };
+  const base = { base: model.fingerprint, baseName: model.name };
+  const all = Array.from({ length: Number(values.concepts) }, (_, i) => ({
+    ...someConcept(model, counterRandom(i, "bench/sd15 concept")),
+    ...fixed,
+    ...base,
+  }));
+  const ask = { prompt: "a photo of a <S*>", guidanceScale: 1, width: size, height: size, numImages: 1, seed: 1 };
+  report.ready = now();
+  for (const concept of all) {
+    await generateConcept(runtime, model, concept, { ...ask, steps });
+    report.ends.push(now());
+  }
   await runtime.close();
   return report;
 }

@@ -29,6 +29,7 @@ beforeAll(async () => {
   const jpeg = await photo.jpeg().toBuffer();
   writeFileSync(at("photo.jpg"), jpeg);
   writeFileSync(at("cut.jpg"), jpeg.subarray(0, jpeg.length - 60));
+  await sharp({ create: { width: 32, height: 64, channels: 3, background: "#ffffff" } }).toFile(at("mask.png"));
   writeFileSync(at("text.png"), "not a picture\n");
   writeFileSync(at("empty.png"), "");
   const tensor = { dtype: "F32", shape: [4], data: new Float32Array(4) } as const;
@@ -77,6 +78,11 @@ describe("one line, exit code 2, no file", () => {
       "photo empty",
       personalize("empty.png"),
       "picture (empty.png): needed a PNG, JPEG or WebP picture, found an empty file.",
+    ],
+    [
+      "mask of another size",
+      [...personalize("photo.jpg"), "--mask", "mask.png"],
+      "mask (mask.png): needed the photo's size, ",
     ],
     ["photo a folder", personalize("model"), "picture (model): needed a PNG, JPEG or WebP picture, found a folder."],
     [

@@ -19,7 +19,10 @@ export interface ConceptOptions {
   readonly alphaBlend?: number | undefined;
 }
 
-/** Runs the UNet with a concept whose values are variables of the runtime: swapping concepts needs no recompiling. */
+/**
+ * Runs the UNet with a concept whose values are variables of the runtime: all concepts of one rank have the same programs, which
+ * a runtime with `keepPrograms` compiles once.
+ */
 export function conceptDenoiser(
   runtime: Runtime,
   model: StableDiffusionModel,
@@ -41,11 +44,12 @@ export function conceptDenoiser(
       const shape = [prompts.length, length];
       const prompt = { ids: input("ids", shape, "int32"), mask: input("mask", shape) };
       const soft = personalText(weights, config, prompt, v);
-      const hard = personalText(weights, config, prompt, hardEmbedding(model, concept.hardTokenId));
+      const hard = personalText(weights, config, prompt, hardEmbedding(model, input("hard_id", [1], "int32")));
       const program = await runtime.compile({ outputs: { soft, hard } });
       try {
         const r = await program.run({
           ...placeholderFeeds(model.tokenizer, prompts, concept.token, concept.hardTokenId),
+          hard_id: Int32Array.of(concept.hardTokenId),
         });
         return {
           ...(alphaBlend > 0 && { soft_context: r.soft as Float32Array }),

@@ -62,6 +62,8 @@ export interface TuningOptions {
   readonly loraAlpha: number;
   readonly hardTokenId: number;
   readonly templates: readonly string[];
+  /** How much the error at each latent pixel counts, (h, w) of mean 1; the same everywhere by default. */
+  readonly weights?: Float32Array | undefined;
   readonly seed: number;
   /** Weights of the anchors that keep v and the offsets near their start. */
   readonly embeddingAnchor?: number;
@@ -124,7 +126,7 @@ export interface TuningLossInputs {
 
 export type TuningLossOptions = Pick<
   TuningOptions,
-  "alphaBlend" | "rank" | "loraAlpha" | "hardTokenId" | "embeddingAnchor" | "offsetAnchor" | "recompute"
+  "alphaBlend" | "rank" | "loraAlpha" | "hardTokenId" | "weights" | "embeddingAnchor" | "offsetAnchor" | "recompute"
 >;
 
 /** Loss of one step: Eq. 1 through the dual path, and the two anchors (method.md 1.10). */
@@ -137,6 +139,7 @@ export function tuningLoss(
     rank,
     loraAlpha,
     hardTokenId,
+    weights: counts,
     embeddingAnchor = 0.1,
     offsetAnchor = 1e-3,
     recompute,
@@ -155,7 +158,8 @@ export function tuningLoss(
     alpha: alphaBlend,
     recompute,
   });
-  const diffusion = diffusionLoss(target, y);
+  const side = sample.shape.slice(2);
+  const diffusion = diffusionLoss(target, y, (errors) => (counts ? mul(errors, constant(counts, side)) : errors));
   const anchors = [
     ...(embeddingAnchor > 0 ? [mul(sum(square(sub(v, v0))), embeddingAnchor)] : []),
     ...(offsetAnchor > 0 ? [mul(anchorL2(factors, factors0), offsetAnchor)] : []),
@@ -163,10 +167,11 @@ export function tuningLoss(
   return { loss: anchors.reduce(add, diffusion), diffusion };
 }
 
-/** The row of the hard word, (D). */
-export function hardEmbedding(model: StableDiffusionModel, id: number): Tensor {
+/** The row of the hard word, (D). @param id also as a tensor: (1), int32 */
+export function hardEmbedding(model: StableDiffusionModel, id: number | Tensor): Tensor {
   const { weights, config } = model.textEncoder;
-  return reshape(gather(tokenTable(weights, config), constant(Int32Array.of(id))), [config.hidden_size]);
+  const row = typeof id === "number" ? constant(Int32Array.of(id)) : id;
+  return reshape(gather(tokenTable(weights, config), row), [config.hidden_size]);
 }
 
 /**

@@ -14,7 +14,7 @@ import type { Concept } from "../src/concept.ts";
 import { generateConcept } from "../src/generate.ts";
 import { personalUNet } from "../src/method/personal-unet.ts";
 import { type PersonalizeOptions, personalize } from "../src/personalize.ts";
-import type { Photo } from "../src/photo.ts";
+import { type Photo, subjectWeights } from "../src/photo.ts";
 import type { PersonalizePlan } from "../src/plan.ts";
 import { conceptVariables, loadConcept, microBatchSize } from "../src/tuning.ts";
 
@@ -184,6 +184,32 @@ describe.each(["sd1", "sd2"])("%s", (name) => {
     expect(relativeError(other, first)).toBeGreaterThan(1e-3);
     expect(all.map(leafName)).toContain("concept.v");
   });
+});
+
+test("with a mask, what lies beside the subject hardly matters to the tuning", async () => {
+  const model = loadModel(`${FIXTURES}/models/sd1`);
+  const photo = photoFor(model);
+  const side = photo.width;
+  const covers = (left: number): Uint8Array =>
+    Uint8Array.from({ length: side * side }, (_, i) => (i % side < left ? 255 : 0));
+  const repainted = photo.pixels.map((x, i) => (Math.floor(i / 3) % side < side / 2 ? x : 255 - x));
+  const tuned = async (pixels: Uint8Array, mask?: Uint8Array): Promise<Float32Array> =>
+    (await personalize(runtime, model, { ...photo, pixels, mask }, base)).factors[0]!.b;
+  const all = await tuned(photo.pixels);
+  expect(relativeError(await tuned(photo.pixels, covers(side)), all)).toBeLessThan(1e-5);
+  const moved = relativeError(await tuned(repainted), all);
+  const half = await tuned(photo.pixels, covers(side / 2));
+  expect(relativeError(half, all)).toBeGreaterThan(1e-3);
+  expect(relativeError(await tuned(repainted, covers(side / 2)), half)).toBeLessThan(moved);
+  await expect(tuned(photo.pixels, covers(0))).rejects.toThrow(/mask: needed some subject .* found none.*E_IMAGE/);
+  await expect(tuned(photo.pixels, new Uint8Array(9))).rejects.toThrow(/mask: needed 16 x 16 pixels, as the photo/);
+});
+
+test("the weights of a mask are a tenth beside the subject, and 1 on average", () => {
+  const mask = Uint8Array.from({ length: 16 }, (_, i) => (i % 4 < 2 ? 255 : 0)); // 4x4, the left half covered
+  const weights = subjectWeights({ pixels: new Uint8Array(48), width: 4, height: 4, mask }, 2)!;
+  expect([...weights]).toEqual([1, 0.1, 1, 0.1].map((x) => expect.closeTo(x / 0.55, 5)));
+  expect(subjectWeights({ pixels: new Uint8Array(48), width: 4, height: 4 }, 2)).toBeUndefined();
 });
 
 test("a photo of another size is refused", async () => {

@@ -26,7 +26,7 @@ for (const kind of ["sd1", "sd2"]) cpSync(`${FIXTURES}/models/${kind}`, at(kind)
 
 const COUNT = 8;
 /** Pictures of noise, of the side that a toy model makes. */
-function writePictures(name: string, side: number, paired: boolean): void {
+function writePictures(name: string, side: number, paired: boolean, blocks: number = 0): void {
   const random = counterRandom(2, name);
   const tensor = () => ({
     dtype: "U8" as const,
@@ -37,7 +37,17 @@ function writePictures(name: string, side: number, paired: boolean): void {
     JSON.stringify(Array.from({ length: COUNT }, (_, i) => text(i)));
   writeSafetensors(
     at(name),
-    { images: tensor(), ...(paired && { references: tensor() }) },
+    {
+      images: tensor(),
+      ...(paired && { references: tensor() }),
+      ...(blocks && {
+        masks: {
+          dtype: "U8" as const,
+          shape: [COUNT, blocks, blocks],
+          data: Uint8Array.from({ length: COUNT * blocks ** 2 }, (_, i) => (i % 2 ? 255 : 0)),
+        },
+      }),
+    },
     {
       captions: list((i) => `a fox ${i}`),
       ...(paired && {
@@ -49,6 +59,8 @@ function writePictures(name: string, side: number, paired: boolean): void {
 }
 writePictures("pairs.safetensors", 16, true);
 writePictures("plain.safetensors", 16, false);
+const { resolution, scaleFactor } = loadModel(at("sd1"));
+writePictures("masked.safetensors", 16, true, resolution / scaleFactor);
 
 /** A config as it would be read from a file. */
 function configOf(run: string, changes: Partial<PretrainConfig> = {}): PretrainConfig {
@@ -159,6 +171,15 @@ test("with words, v goes to the one that names its picture, of several tokens to
   expect(lines.at(-1)!.word).toBeLessThan(0.2 * lines[0]!.word!);
   const unnamed = configOf("unnamed", { word_weight: 1, data: at("plain.safetensors") });
   await expect(run(unnamed)).rejects.toThrow(/metadata "words"/);
+});
+
+test("with masks, errors on the subject count more", async () => {
+  const masked = { data: at("masked.safetensors"), steps: 1 };
+  await run(configOf("even", masked));
+  await run(configOf("subject", { ...masked, subject_weight: 3 }));
+  const [even, subject] = ["even", "subject"].map((name) => log(name)[0]!.diffusion!) as [number, number];
+  expect(Math.abs(subject / even - 1)).toBeGreaterThan(1e-3);
+  await expect(run(configOf("unmasked", { subject_weight: 3 }))).rejects.toThrow(/"masks" .*no such tensor/);
 });
 
 test("step 1 runs the vanilla offsets; then the hypernetwork moves, and so does the word", async () => {

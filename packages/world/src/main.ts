@@ -9,7 +9,7 @@
  *   … --evaluation the set that personalization is judged with: --count photos of the split, prompts, all sprites
  *   … --list       --out is a JSON file: the names of the subjects of each split
  *   … --jobs 4     processes that draw; by default one a core
- *   … --photos     --out is a folder; writes the photo of each --subject NAME/HAND, 256 pixels a side
+ *   … --photos     --out is a folder; writes the photo of each --subject NAME/HAND, 256 pixels a side, and NAME.mask.png: where it is
  */
 import { fork } from "node:child_process";
 import { once } from "node:events";
@@ -21,7 +21,7 @@ import { parseArgs } from "node:util";
 import sharp from "sharp";
 import { type DatasetOptions, drawScenes, sceneAt, writeDataset } from "./dataset.ts";
 import { writeEvaluationSet } from "./evaluation.ts";
-import { renderPhoto, renderScene } from "./render.ts";
+import { paintPhoto, renderScene } from "./render.ts";
 import { writeSheet } from "./sheet.ts";
 import { openSprites, rasterize } from "./sprites.ts";
 import { type Hand, type Split, splitNames, subjectBy } from "./subjects.ts";
@@ -54,6 +54,9 @@ const TRAINED = [
   { seed: 8, count: 60_000, portraits: 0.6 },
   { seed: 10, count: 100_000, portraits: 0.6 },
   { seed: 11, count: 20_000 },
+  { seed: 12, count: 200_000, portraits: 0.6 },
+  { seed: 13, count: 60_000, portraits: 0.6 },
+  { seed: 14, count: 60_000, portraits: 0.6 },
 ];
 
 /** Fewer aren't worth a process, which reads all sprites. */
@@ -130,11 +133,15 @@ async function writePhotos(folder: string, seed: number): Promise<void> {
   mkdirSync(folder, { recursive: true });
   for (const [i, key] of values.subject.entries()) {
     const [name, hand] = key.split("/") as [string, Hand];
-    const pixels = renderPhoto(await rasterize(subjectBy(name), hand, 240), seed + i, 256);
+    const canvas = paintPhoto(await rasterize(subjectBy(name), hand, 240), seed + i, 256);
     const file = join(folder, `${name.replaceAll(" ", "-")}.png`);
-    await sharp(pixels, { raw: { width: 256, height: 256, channels: 3 } })
+    await sharp(canvas.bytes(), { raw: { width: 256, height: 256, channels: 3 } })
       .png()
       .toFile(file);
+    const mask = Uint8Array.from(canvas.mask, (covered) => Math.round(255 * covered));
+    await sharp(mask, { raw: { width: 256, height: 256, channels: 1 } })
+      .png()
+      .toFile(file.replace(/\.png$/, ".mask.png"));
     console.log(`${file}: ${name} by ${hand}`);
   }
 }

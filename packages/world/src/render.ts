@@ -40,7 +40,11 @@ export function paintScene(sprites: Sprites, scene: Scene, size: number): Canvas
 }
 
 /** Draws what a user would photograph: the subject large and in the middle, before a plain or simple background. */
-export function renderPhoto(sprite: Sprite, seed: number, size: number = 64): Uint8Array {
+export const renderPhoto = (sprite: Sprite, seed: number, size: number = 64): Uint8Array =>
+  paintPhoto(sprite, seed, size).bytes();
+
+/** The same, still on its canvas, which knows where the subject is. */
+export function paintPhoto(sprite: Sprite, seed: number, size: number): Canvas {
   const rng = new Random(seed, "photo");
   const name = rng.chance(0.7) ? rng.pick(PLAIN_NAMES) : rng.pick(PLACE_NAMES);
   const place = placeBy(name);
@@ -56,7 +60,7 @@ export function renderPhoto(sprite: Sprite, seed: number, size: number = 64): Ui
   if (place.grounded) shadow(canvas, sprite, at);
   drawSprite(canvas, sprite, at);
   expose(canvas, rng.range(0.96, 1.04));
-  return canvas.bytes();
+  return canvas;
 }
 
 function placements(scene: Scene, sprite: Sprite, rng: Random): Placement[] {

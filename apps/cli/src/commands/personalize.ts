@@ -3,7 +3,7 @@ import { type Device, LikenessError, startRuntime } from "@likeness/engine";
 import { findEncoder, openEncoder, type PersonalizePlan, personalize, writeConcept } from "@likeness/personalization";
 import { defineCommand } from "../args/command.ts";
 import { type Bar, clock } from "../console/progress.ts";
-import { readImage, squareCrop } from "../images/read-image.ts";
+import { readImage, readMask, squareCrop, squareCropMask } from "../images/read-image.ts";
 import { IMAGE_ENCODER, MODEL_FLAGS, openModel } from "../model.ts";
 import { expectNewFile } from "../paths.ts";
 import { DEVICE, SEED } from "./shared-flags.ts";
@@ -28,6 +28,12 @@ export default defineCommand({
         "a pre-trained tuning-encoder, a folder with config.json and weights; by default the model's own, if it has one",
     },
     imageEncoder: IMAGE_ENCODER,
+    mask: {
+      type: "string",
+      hint: "FILE",
+      description:
+        "where the subject is: a picture of the photo's size, white on black; by default the photo's transparency, if it has any",
+    },
     steps: {
       type: "integer",
       default: 12,
@@ -98,6 +104,7 @@ export default defineCommand({
         found: JSON.stringify(options.token),
       });
     const picture = await readImage(photo);
+    const covered = await readMask(options.mask, picture);
     const model = openModel(options);
     const encoder = options.encoder === undefined ? findEncoder(model) : openEncoder(options.encoder, model);
     const { steps, lr, token, classWord, rank, seed } = options;
@@ -106,10 +113,11 @@ export default defineCommand({
     try {
       const side = model.resolution;
       const pixels = await squareCrop(picture, side);
+      const mask = covered && (await squareCropMask(covered, picture, side));
       const concept = await personalize(
         runtime,
         model,
-        { pixels, width: side, height: side },
+        { pixels, width: side, height: side, mask },
         {
           ...{ encoder, steps, learningRate: lr, token, classWord, rank, seed, signal },
           batchSize: options.batchSize ?? 16,

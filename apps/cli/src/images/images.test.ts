@@ -7,7 +7,7 @@ import { contactSheet } from "./contact-sheet.ts";
 import { drawText, wrap } from "./font.ts";
 import { formatParameters } from "./parameters.ts";
 import { insertText, readTexts } from "./png-text.ts";
-import { type Picture, readImage, resize, squareCrop } from "./read-image.ts";
+import { type Picture, readImage, readMask, resize, squareCrop, squareCropMask } from "./read-image.ts";
 import { encodePng, writePng } from "./write-png.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "likeness-images-"));
@@ -58,7 +58,9 @@ describe("readImage", () => {
     await sharp({ create: { width: 16, height: 16, channels: 4, background: { r: 255, g: 0, b: 0, alpha: 0.5 } } })
       .png()
       .toFile(at("alpha.png"));
-    expect(pixel(await readImage(at("alpha.png")), 3, 3)).toEqual([255, 127, 127]);
+    const half = await readImage(at("alpha.png"));
+    expect(pixel(half, 3, 3)).toEqual([255, 127, 127]);
+    expect(half.alpha).toEqual(new Uint8Array(256).fill(128));
     await noise(16, 16).greyscale().toColourspace("b-w").png().toFile(at("grey.png"));
     const grey = await readImage(at("grey.png"));
     expect(grey.data).toHaveLength(16 * 16 * 3);
@@ -67,6 +69,28 @@ describe("readImage", () => {
     expect((await readImage(at("deep.png"))).data).toHaveLength(16 * 16 * 3);
     await noise(16, 16).webp({ lossless: true }).toFile(at("a.webp"));
     expect((await readImage(at("a.webp"))).data).toEqual(await noise(16, 16).raw().toBuffer());
+  });
+
+  test("a mask is another picture's lightness or opacity, or the photo's own opacity, cropped as the photo is", async () => {
+    const left = (x: number) => (x < 8 ? 255 : 0);
+    const grey = Uint8Array.from({ length: 24 * 16 }, (_, i) => left(i % 24));
+    const raw = { raw: { width: 24, height: 16, channels: 1 as const } };
+    const photo = flat(24, 16, [9, 9, 9]);
+    await sharp(grey, raw).png().toFile(at("mask.png"));
+    await sharp(photo.data, { raw: { width: 24, height: 16, channels: 3 } })
+      .joinChannel(Buffer.from(grey), raw)
+      .png()
+      .toFile(at("cut-out.png"));
+    const cutOut = await readImage(at("cut-out.png"));
+    expect(await readMask(at("mask.png"), photo)).toEqual(grey);
+    expect(await readMask(at("cut-out.png"), photo)).toEqual(Uint8Array.from(grey));
+    expect(await readMask(undefined, cutOut)).toEqual(Uint8Array.from(grey));
+    expect(await readMask(undefined, photo)).toBeUndefined();
+    const square = await squareCropMask(grey, photo, 16);
+    expect(square).toEqual(Uint8Array.from({ length: 256 }, (_, i) => left((i % 16) + 4)));
+    await expect(readMask(at("mask.png"), flat(16, 16, [0, 0, 0]))).rejects.toThrow(
+      /mask \(.*mask\.png\): needed the photo's size, 16x16, found 24x16\. Crop/,
+    );
   });
 
   describe("refuses", () => {

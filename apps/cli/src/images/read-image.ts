@@ -8,6 +8,8 @@ export interface Picture {
   readonly width: number;
   readonly height: number;
   readonly data: Uint8Array;
+  /** Opacity, (height, width), of a picture that isn't opaque everywhere. */
+  readonly alpha?: Uint8Array;
 }
 
 const MIN_SIDE = 16;
@@ -37,14 +39,40 @@ export async function readImage(path: string): Promise<Picture> {
   if (Math.min(width, height) < MIN_SIDE) refuse(`${width}x${height}`, undefined, `at least ${MIN_SIDE} pixels a side`);
   if (width * height > MAX_PIXELS)
     refuse(`${width}x${height}`, "Make it smaller first.", `at most ${MAX_PIXELS / 1e6} megapixels`);
-  const { data, info: raw } = await source
-    .autoOrient()
+  const turned = source.autoOrient().toColourspace("srgb");
+  const alpha = await alphaOf(turned.clone()).catch(damaged);
+  const { data, info: raw } = await turned
     .flatten({ background: "#ffffff" })
-    .toColourspace("srgb")
     .raw({ depth: "uchar" })
     .toBuffer({ resolveWithObject: true })
     .catch(damaged);
-  return { width: raw.width, height: raw.height, data: toRgb(data, raw.channels) };
+  return { width: raw.width, height: raw.height, data: toRgb(data, raw.channels), ...(alpha && { alpha }) };
+}
+
+async function alphaOf(source: Sharp): Promise<Uint8Array | undefined> {
+  const { hasAlpha } = await source.metadata();
+  if (!hasAlpha) return undefined;
+  const alpha = await source.extractChannel("alpha").raw({ depth: "uchar" }).toBuffer();
+  return alpha.every((a) => a === 255) ? undefined : new Uint8Array(alpha);
+}
+
+/**
+ * Where a photo's subject is, (height, width): the red of a picture of the photo's size, white on black, or the opacity of one that
+ * isn't opaque; without a path the photo's own opacity, nothing if it is opaque.
+ * @throws LikenessError E_IMAGE if the sizes differ
+ */
+export async function readMask(path: string | undefined, photo: Picture): Promise<Uint8Array | undefined> {
+  if (path === undefined) return photo.alpha;
+  const { width, height, data, alpha } = await readImage(path);
+  if (width !== photo.width || height !== photo.height)
+    throw new LikenessError("E_IMAGE", {
+      what: "mask",
+      where: path,
+      needed: `the photo's size, ${photo.width}x${photo.height}`,
+      found: `${width}x${height}`,
+      next: "Crop and scale both in the same way.",
+    });
+  return alpha ?? first(data);
 }
 
 /** By the first bytes, whatever the name says. */
@@ -91,6 +119,15 @@ export async function squareCrop(picture: Picture, n: number): Promise<Uint8Arra
   const square = { width: side, height: side, data: cut(picture, left, top, side) };
   return (await resize(square, n, n)).data;
 }
+
+/** The same square of a photo's mask: (n, n) bytes. */
+export async function squareCropMask(mask: Uint8Array, { width, height }: Picture, n: number): Promise<Uint8Array> {
+  const data = Uint8Array.from({ length: mask.length * 3 }, (_, i) => mask[Math.floor(i / 3)]!);
+  return first(await squareCrop({ width, height, data }, n));
+}
+
+/** The first of three channels. */
+const first = (data: Uint8Array): Uint8Array => Uint8Array.from({ length: data.length / 3 }, (_, i) => data[3 * i]!);
 
 function cut({ width, data }: Picture, left: number, top: number, side: number): Uint8Array {
   const out = new Uint8Array(side * side * 3);

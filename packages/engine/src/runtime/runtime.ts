@@ -1,5 +1,6 @@
 /** Starts runtimes: in a child process (the default) or in this one. */
 import { type ChildProcess, fork } from "node:child_process";
+import { createHash } from "node:crypto";
 import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -25,6 +26,7 @@ export async function startRuntime({
   device = "cpu",
   threads = availableParallelism(),
   widenWeights = false,
+  keepPrograms = 0,
   inProcess = false,
 }: RuntimeOptions = {}): Promise<Runtime> {
   const widenOnce = widenWeights && device === "cpu";
@@ -36,12 +38,12 @@ export async function startRuntime({
       // biome-ignore lint/suspicious/noExplicitAny: the same names as the messages to a child
       async (method, args) => (host as any)[method](...args),
       async () => {},
-      widenOnce,
+      { widenOnce, keepPrograms },
     );
   }
   const child = new Child(device, threads);
   const widened = await child.call<DType[]>("ready", []); // the provider is there, or its error comes now
-  return runtimeOver(device, widened, child.call, child.close, widenOnce);
+  return runtimeOver(device, widened, child.call, child.close, { widenOnce, keepPrograms });
 }
 
 function runtimeOver(
@@ -49,8 +51,9 @@ function runtimeOver(
   widened: readonly DType[],
   call: Call,
   close: () => Promise<void>,
-  widenOnce: boolean,
+  { widenOnce, keepPrograms }: { widenOnce: boolean; keepPrograms: number },
 ): Runtime {
+  const idle = new IdlePrograms(keepPrograms, (id) => call("release", [id]));
   return {
     device,
     write: (values, shapes) => call("write", [values, shapes]),
@@ -60,15 +63,56 @@ function runtimeOver(
       const { model, nodeCount, ...graph } = lower(results, device, new Set(widened), widenOnce);
       const names = { outputs: Object.keys(results), updates: updates.map(([v]) => leafName(v)) };
       const request: CompileRequest = { ...graph, ...names, model };
-      const id = await call<number>("compile", [request]);
+      const key = keepPrograms > 0 ? keyOf(request) : "";
+      const id = idle.take(key) ?? (await call<number>("compile", [request]));
+      let released = false;
       return {
         nodeCount,
-        run: (feeds: Feeds = {}, { signal, onSent } = {}) => call("run", [id, feeds], signal, onSent),
-        release: () => call("release", [id]),
+        run: async (feeds: Feeds = {}, { signal, onSent } = {}) => {
+          if (released) throw new RuntimeFailure("E_CLOSED", "program: it was released.");
+          return call("run", [id, feeds], signal, onSent);
+        },
+        release: async () => {
+          if (released) return;
+          released = true;
+          await idle.put(key, id);
+        },
       };
     },
     close,
   };
+}
+
+/** What makes two programs the same one: all that the process with the sessions is told. */
+function keyOf({ model, ...rest }: CompileRequest): string {
+  return createHash("sha256").update(model).update(JSON.stringify(rest)).digest("hex");
+}
+
+/** Released programs that stay loaded, in case they are compiled again; beyond `limit`, the one unused for longest goes. */
+class IdlePrograms {
+  private readonly ids = new Map<string, number>();
+  private readonly limit: number;
+  private readonly drop: (id: number) => Promise<void>;
+
+  constructor(limit: number, drop: (id: number) => Promise<void>) {
+    this.limit = limit;
+    this.drop = drop;
+  }
+
+  take(key: string): number | undefined {
+    const id = this.ids.get(key);
+    this.ids.delete(key);
+    return id;
+  }
+
+  async put(key: string, id: number): Promise<void> {
+    if (this.limit === 0 || this.ids.has(key)) return this.drop(id);
+    this.ids.set(key, id);
+    if (this.ids.size <= this.limit) return;
+    const [oldest, last] = this.ids.entries().next().value!;
+    this.ids.delete(oldest);
+    await this.drop(last);
+  }
 }
 
 function updateOutputs(updates: NonNullable<ProgramSpec["updates"]>): Record<string, Tensor> {

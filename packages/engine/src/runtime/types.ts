@@ -16,6 +16,11 @@ export interface RuntimeOptions {
    * where it was measured (docs/decisions/0003). On a CPU.
    */
   readonly widenWeights?: boolean;
+  /**
+   * Programs that stay loaded, in memory, after they were released, the last ones: a graph that is compiled again, equal in all
+   * but the values of its variables and inputs, takes the time of its lowering alone. 0 by default.
+   */
+  readonly keepPrograms?: number;
   /** Sessions in this process: it blocks during a run and can't be cancelled. For tests and short programs. */
   readonly inProcess?: boolean;
 }

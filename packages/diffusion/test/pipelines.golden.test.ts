@@ -17,6 +17,7 @@ interface Case {
   readonly images: number;
   readonly strength?: number;
   readonly clip_skip?: number;
+  readonly eta?: number;
 }
 
 const golden = readGolden("pipelines");
@@ -46,7 +47,13 @@ function run(name: string, changes: Partial<GenerateOptions> = {}): ReturnType<t
   const data = Uint8Array.from(golden.ints("picture"));
   return generate(runtime, model, plainDenoiser(runtime, model, { clipSkip: c.clip_skip }), {
     ...{ prompt: c.prompt, negativePrompt: c.negative, steps: c.steps, guidanceScale: c.guidance, seed: Number(seed) },
-    ...{ height: h * model.scaleFactor, width: w * model.scaleFactor, numImages: c.images, scheduler: c.scheduler },
+    ...{
+      height: h * model.scaleFactor,
+      width: w * model.scaleFactor,
+      numImages: c.images,
+      scheduler: c.scheduler,
+      eta: c.eta,
+    },
     ...(c.strength !== undefined && { initImage: { data, strength: c.strength } }),
     ...changes,
   });
@@ -82,6 +89,13 @@ test("what the text encoder can't read is told, as diffusers tells it", async ()
   const told: object[] = [];
   await run("long", { steps: 1, onCut: (event) => told.push(event) });
   expect(told).toEqual([{ prompt: cases.long!.prompt, cut, limit: 16 }]);
+});
+
+test("an eta beyond [0, 1], or for another scheduler than ddim, is refused", async () => {
+  await expect(run("text/eta", { eta: 1.5 })).rejects.toThrow(
+    "eta: needed a number in [0, 1], found 1.5. [E_SCHEDULER]",
+  );
+  await expect(run("text/euler", { eta: 0.5 })).rejects.toThrow("eta: needed 0, as only ddim takes one, found 0.5.");
 });
 
 test("a strength that leaves no step, or is none, and a clip skip beyond the encoder are refused", async () => {

@@ -2,7 +2,7 @@
 import { randomInt } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { basename, join } from "node:path";
-import { firstStep, generate, plainDenoiser, SCHEDULER_NAMES } from "@likeness/diffusion";
+import { expectEta, firstStep, generate, plainDenoiser, SCHEDULER_NAMES } from "@likeness/diffusion";
 import { type Device, LikenessError, startRuntime } from "@likeness/engine";
 import { conceptDenoiser, expectToken, readConcept } from "@likeness/personalization";
 import { adapted, EMBEDDING, LORA } from "../adapters.ts";
@@ -57,6 +57,12 @@ export default defineCommand({
       hint: "NAME",
       description: `${SCHEDULER_NAMES.join(", ")}; by default the model's`,
       aliases: ["sampler", "sampling-method"],
+    },
+    eta: {
+      type: "number",
+      min: 0,
+      max: 1,
+      description: "fresh noise in each step of ddim: 0, the default, is none, 1 as much as ddpm",
     },
     initImage: {
       type: "string",
@@ -119,10 +125,11 @@ export default defineCommand({
     const concept = conceptFile === undefined ? undefined : readConcept(conceptFile, base);
     const { model, settings: added } = adapted(base, options, progress.warn);
     if (concept) expectToken(prompt, concept.token);
-    const { steps, guidanceScale, negativePrompt, numImages, batchSize, scheduler, clipSkip } = options;
+    const { steps, guidanceScale, negativePrompt, numImages, batchSize, scheduler, eta, clipSkip } = options;
     const { width, height, initImage } = await startOf(model, options);
     const seed = options.seed ?? randomInt(2 ** 32 - 1);
     const sampler = model.scheduler(scheduler); // checked before the runtime starts, and so are the steps
+    expectEta(sampler, eta);
     sampler.setTimesteps(steps);
     if (initImage) firstStep(steps, initImage.strength);
     const latentShape = [
@@ -140,6 +147,7 @@ export default defineCommand({
         "CFG scale": guidanceScale,
         Seed: seed + i,
         Size: `${width}x${height}`,
+        ...(eta !== undefined && { Eta: eta }),
         ...(initImage && { "Denoising strength": initImage.strength }),
         ...(clipSkip !== undefined && { "Clip skip": clipSkip + 1 }), // as AUTOMATIC1111 counts
         "Model hash": model.fingerprint,
@@ -158,7 +166,7 @@ export default defineCommand({
       const denoiser = concept ? conceptDenoiser(runtime, model, concept) : plainDenoiser(runtime, model, { clipSkip });
       const made = await generate(runtime, model, denoiser, {
         ...{ prompt, negativePrompt, steps, guidanceScale, width, height, numImages, batchSize, seed, scheduler },
-        ...{ latents, initImage, signal },
+        ...{ eta, latents, initImage, signal },
         onCut: ({ cut, limit }) =>
           progress.warn(`of a prompt, ${limit} tokens are read; cut off: ${JSON.stringify(cut)}`),
         onStep: (event) => {

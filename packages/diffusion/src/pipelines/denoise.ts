@@ -11,6 +11,8 @@ export interface DenoiseOptions {
   predict(latents: Float32Array, t: number): Promise<Float32Array>;
   /** Fresh noise for schedulers that ask for it. */
   readonly noise?: (n: number) => Float32Array;
+  /** DDIM's share of fresh noise in a step: 0, the default, to 1. */
+  readonly eta?: number | undefined;
   onStep?(event: { readonly step: number; readonly steps: number; readonly latents: Float32Array }): void;
   readonly signal?: AbortSignal | undefined;
 }
@@ -22,6 +24,7 @@ export async function denoise({
   first,
   predict,
   noise,
+  eta = 0,
   onStep,
   signal,
 }: DenoiseOptions): Promise<Float32Array> {
@@ -32,7 +35,7 @@ export async function denoise({
     const t = timesteps[i]!;
     signal?.throwIfAborted();
     const output = await predict(plan.scaleModelInput(sample, i), t);
-    const next = plan.step(output, i, sample, { ...(noise && { noise }), ...(history && { history }) });
+    const next = plan.step(output, i, sample, { eta, ...(noise && { noise }), ...(history && { history }) });
     sample = next.prevSample;
     history = next.history;
     onStep?.({ step: i + 1 - (first ?? 0), steps: timesteps.length - (first ?? 0), latents: sample });

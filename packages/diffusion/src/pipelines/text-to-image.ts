@@ -3,6 +3,7 @@ import { div, input, type Program, type Runtime } from "@likeness/engine";
 import { expectFinite } from "../loading/finite.ts";
 import type { StableDiffusionModel } from "../loading.ts";
 import { decode } from "../models/autoencoder-kl.ts";
+import { type Scheduler, SchedulerError } from "../schedulers/index.ts";
 import { toPixels } from "../training/data.ts";
 import { type DenoiseOptions, denoise, guided } from "./denoise.ts";
 import type { Denoiser } from "./denoiser.ts";
@@ -24,6 +25,8 @@ export interface GenerateOptions {
   /** Picture i draws all its noise from torch's generator with seed + i, whatever the batch. */
   readonly seed: number;
   readonly scheduler?: string | undefined;
+  /** DDIM's share of fresh noise in each step, from 0 (the default) to 1, which is as noisy as DDPM. */
+  readonly eta?: number | undefined;
   /** Starting noise (N, C, h, w) instead of the seed's. */
   readonly latents?: Float32Array | undefined;
   /** A picture to start from, instead of noise alone. */
@@ -58,7 +61,9 @@ export async function generate(
   options: GenerateOptions,
 ): Promise<GeneratedImages> {
   const { prompt, negativePrompt = "", guidanceScale, width, height, numImages, initImage, seed, signal } = options;
-  const plan = model.scheduler(options.scheduler).setTimesteps(options.steps);
+  const scheduler = model.scheduler(options.scheduler);
+  expectEta(scheduler, options.eta);
+  const plan = scheduler.setTimesteps(options.steps);
   const first = initImage && firstStep(options.steps, initImage.strength);
   const shape = [model.unet.config.in_channels, height / model.scaleFactor, width / model.scaleFactor];
   const size = shape.reduce((a, b) => a * b, 1);
@@ -86,7 +91,7 @@ export async function generate(
       ? noisyLatents(posterior, model.vae.config.scaling_factor, plan, first!, n, draw)
       : (given ?? draw(n * size));
     const batch = await denoise({
-      ...{ plan, latents: start, first, noise: draw, signal },
+      ...{ plan, latents: start, first, noise: draw, eta: options.eta, signal },
       onStep: ({ step }) => options.onStep?.({ step: done + step, steps }),
       predict: checked(model, guidedUNet(unet, condition, prompts.length, n, options)),
     });
@@ -97,6 +102,12 @@ export async function generate(
     await options.onImages?.({ from, images: made });
   }
   return { images, latents, latentShape: [numImages, ...shape] };
+}
+
+/** @throws SchedulerError for an eta that the scheduler's steps don't have */
+export function expectEta({ takesEta }: Scheduler, eta: number = 0): void {
+  if (eta !== 0 && !takesEta) throw new SchedulerError(`eta: needed 0, as only ddim takes one, found ${eta}.`);
+  if (!(eta >= 0 && eta <= 1)) throw new SchedulerError(`eta: needed a number in [0, 1], found ${eta}.`);
 }
 
 /** The prediction for n pictures: of one prompt, or guided from the first prompt to the second. */

@@ -29,6 +29,7 @@ export function ddimScheduler(json: unknown, where?: string): Scheduler {
   return {
     config,
     alphasCumprod: alphas,
+    takesEta: true,
     setTimesteps: (n) => {
       const timesteps = timestepsOf(config, n);
       const stride = Math.floor(config.num_train_timesteps / n);

@@ -50,6 +50,8 @@ export interface Scheduler {
   readonly config: BaseConfig;
   /** ᾱ_t: shape (num_train_timesteps,) */
   readonly alphasCumprod: Float32Array;
+  /** Whether eta means something to its steps: DDIM's. */
+  readonly takesEta?: boolean;
   /** @throws SchedulerError if n is not in [1, num_train_timesteps] */
   setTimesteps(n: number): SamplingPlan;
 }

@@ -9,6 +9,7 @@ import { testMethodContract } from "../src/baselines/method.contract.ts";
 import { createMethod, type Method } from "../src/baselines/method.ts";
 import { RECIPES } from "../src/baselines/recipes.ts";
 import { MethodSpec } from "../src/baselines/spec.ts";
+import type { Photo } from "../src/photo.ts";
 import { writeToyEncoder } from "./toy-encoder.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "methods-"));
@@ -36,6 +37,20 @@ const few = (kind: string) => (RECIPES[kind as keyof typeof RECIPES].steps > 0 ?
 
 describe.each(Object.keys(RECIPES))("%s", (kind) => {
   testMethodContract(() => ({ method: make({ method: kind, ...few(kind) }), model, photo, options }));
+});
+
+test("a mask changes the methods that are told to look at it, and no other", async () => {
+  const mask = Uint8Array.from({ length: side * side }, (_, i) => (i % side < side / 2 ? 255 : 0));
+  const taught = async (spec: object, of: Photo): Promise<Float32Array> =>
+    (await make({ method: "date", steps: 2, ...spec }).teach(of, options)).embedding;
+  const plain = await taught({}, photo);
+  expect(await taught({}, { ...photo, mask })).toEqual(plain);
+  expect(await taught({ mask: true }, { ...photo, mask })).not.toEqual(plain);
+  await expect(taught({ mask: true }, photo)).rejects.toThrow(
+    /"date" with a mask: needed photos with masks, found none/,
+  );
+  expect(make({ method: "date", mask: true }).name).toBe("12 steps, with a mask");
+  expect(make({ method: "date" }).settings).not.toHaveProperty("mask");
 });
 
 describe("what learns", () => {

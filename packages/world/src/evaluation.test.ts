@@ -74,6 +74,12 @@ test("one seed gives one file, byte for byte: photos of the subjects, plain pict
   const instances = among.reduce((n, s) => n + s.hands.length, 0);
   expect(header.tensors.get("images")!.shape).toEqual([instances, 16, 16, 3]);
   expect(header.tensors.get("photos")!.shape).toEqual([2, 16, 16, 3]); // the wolf is trained
+  const masks = readTensorBytes(header, "masks");
+  expect(masks).toHaveLength(2 * 16 * 16);
+  for (const subject of [masks.subarray(0, 256), masks.subarray(256)]) {
+    expect(subject[8 * 16 + 8]).toBeGreaterThan(200); // a photo's subject is in the middle
+    expect(subject[0]).toBe(0);
+  }
   expect(header.tensors.get("scenes")!.shape).toEqual([2, 16, 16, 3]);
   const images = readTensorBytes(header, "images");
   const pictures = Array.from({ length: instances }, (_, i) => images.subarray(i * 768, (i + 1) * 768).join());

@@ -9,7 +9,7 @@ import { PHRASES } from "./grammar.ts";
 import { LOOKS, type Look } from "./looks.ts";
 import { plural, withArticle } from "./nouns.ts";
 import { Random } from "./random.ts";
-import { renderPhoto, renderScene } from "./render.ts";
+import { paintPhoto, renderScene } from "./render.ts";
 import type { Item, Scene } from "./scene.ts";
 import type { Sprites } from "./sprites.ts";
 import { type Split, type Subject, subjects, subjectsOf } from "./subjects.ts";
@@ -167,7 +167,11 @@ export function writeEvaluationSet(file: string, sprites: Sprites, options: Eval
     for (const [i, key] of keys.entries()) data.set(draw(key), i * size * size * 3);
     return { dtype: "U8" as const, shape: [keys.length, size, size, 3], data };
   };
-  const photos = content.subjects.map((s) => instances[s.instance]!);
+  const photos = content.subjects.map(({ instance }) => {
+    const { subject, hand } = parse(instances[instance]!);
+    return paintPhoto(sprites.get(subject, hand), new Random(seed, "photo", instances[instance]!).uint(), size);
+  });
+  const covered = photos.flatMap(({ mask }) => Array.from(mask, (x) => Math.round(255 * x)));
   const scenes = pictures(
     truths.map((_, i) => String(i)),
     (i) => renderScene(sprites, truths[Number(i)]!, size),
@@ -176,10 +180,11 @@ export function writeEvaluationSet(file: string, sprites: Sprites, options: Eval
     file,
     {
       images: pictures(instances, (key) => renderScene(sprites, plainScene(key), size)),
-      photos: pictures(photos, (key) => {
-        const { subject, hand } = parse(key);
-        return renderPhoto(sprites.get(subject, hand), new Random(seed, "photo", key).uint(), size);
-      }),
+      photos: pictures(
+        photos.map((_, i) => String(i)),
+        (i) => photos[Number(i)]!.bytes(),
+      ),
+      masks: { dtype: "U8", shape: [photos.length, size, size], data: Uint8Array.from(covered) },
       scenes,
     },
     { made_by: "packages/world", split: options.split, evaluation: JSON.stringify(content) },

@@ -27,7 +27,7 @@ export interface Method {
   readonly settings: Readonly<Record<string, unknown>>;
   /** Why it can't be run with this model. */
   readonly skipped?: string;
-  /** The subject of a photo as a concept under the token <S*>. @throws LikenessError if the method is skipped */
+  /** The subject of a photo as a concept under the token <S*>. @throws LikenessError if the method is skipped, or needs a mask that isn't there */
   teach(photo: Photo, options: TeachOptions): Promise<Concept>;
 }
 
@@ -52,7 +52,7 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
   const size = spec.batch_size ?? batchSize;
   const { start: _, ...settings } = recipe;
   return {
-    name: spec.name ?? nameOf(spec.method, recipe),
+    name: spec.name ?? `${nameOf(spec.method, recipe)}${spec.mask ? ", with a mask" : ""}`,
     kind: spec.method,
     settings: {
       ...recipe,
@@ -61,6 +61,7 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
       classWord: spec.class_word ?? null,
       encoder: encoder ? fingerprint(encoder.files.files.map((f) => f.path)) : null,
       encoderConfig: encoder?.config ?? null,
+      ...(spec.mask && { mask: true }),
     },
     ...(typeof found === "string" && { skipped: found }),
     teach: async (photo, { classWord, ...options }) => {
@@ -71,9 +72,17 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
           needed: "a tuning-encoder",
           found,
         });
+      if (spec.mask && !photo.mask)
+        throw new LikenessError("E_EVALUATION_SET", {
+          what: `method ${JSON.stringify(spec.method)} with a mask`,
+          needed: "photos with masks",
+          found: "none",
+          next: "Write the set again.",
+        });
+      const seen = spec.mask ? photo : { ...photo, mask: undefined };
       const told = recipe.start === "word" || spec.class_word === true;
       const ask = { ...settings, ...options, encoder, batchSize: size, templates: neutral, token: PLACEHOLDER };
-      return personalize(runtime, model, photo, { ...ask, classWord: told ? classWord : undefined });
+      return personalize(runtime, model, seen, { ...ask, classWord: told ? classWord : undefined });
     },
   };
 }

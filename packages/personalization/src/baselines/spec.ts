@@ -18,5 +18,7 @@ export const MethodSpec = z.strictObject({
   encoder: z.string().optional(),
   /** Tells the class word to a method that starts at the encoder's prediction: it is the hard word then. */
   class_word: z.boolean().optional(),
+  /** Tells the method where in the photo the subject is; others don't look at a mask. */
+  mask: z.boolean().optional(),
 });
 export type MethodSpec = z.output<typeof MethodSpec>;

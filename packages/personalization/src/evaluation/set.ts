@@ -1,11 +1,12 @@
 /**
  * An evaluation set: one photo of each held-out subject, prompts, and what the judges choose among. One .safetensors file:
- * `images` (N, H, W, 3) uint8, one plain picture of every instance there is; `photos` (S, H, W, 3) uint8; `scenes`
+ * `images` (N, H, W, 3) uint8, one plain picture of every instance there is; `photos` (S, H, W, 3) uint8, and
+ * where in them the subjects are, if there are `masks` (S, H, W) uint8; `scenes`
  * (B, H, W, 3) uint8, what the base model's prompts should show, to try the judges on; the rest is JSON in the metadata
  * `evaluation`. This package reads such files and knows nothing of what made them.
  */
 import { PictureFile, parseConfig } from "@likeness/diffusion";
-import { LikenessError } from "@likeness/engine";
+import { LikenessError, readTensorBytes } from "@likeness/engine";
 import { z } from "zod";
 import type { Photo } from "../photo.ts";
 import { PLACEHOLDER } from "../prompts.ts";
@@ -78,6 +79,12 @@ export function openEvaluationSet(path: string): EvaluationSet {
     if (n > 0 && (tensor?.dtype !== "U8" || tensor.shape.join(", ") !== shape))
       fail(`"${name}"`, `U8 (${shape})`, tensor ? `${tensor.dtype} (${tensor.shape.join(", ")})` : "none");
   }
+  const masks = pictures.header.tensors.get("masks");
+  const covered = [content.subjects.length, height, width].join(", ");
+  if (masks && (masks.dtype !== "U8" || masks.shape.join(", ") !== covered))
+    fail('"masks"', `U8 (${covered})`, `${masks.dtype} (${masks.shape.join(", ")})`);
+  const pixels = height * width;
+  const maskBytes = masks && readTensorBytes(pictures.header, "masks");
   const lost = content.subjects.find((s) => s.instance >= instances);
   if (lost) fail(`instance of ${lost.name}`, `less than ${instances}`, String(lost.instance));
   for (const { caption, choices } of [...content.prompts, ...content.backbone.prompts])
@@ -91,7 +98,10 @@ export function openEvaluationSet(path: string): EvaluationSet {
     pictures,
     instances,
     scene: (prompt) => pictures.bytes(prompt, "scenes"),
-    photo: (subject) => ({ pixels: pictures.bytes(subject, "photos"), width, height }),
+    photo: (subject) => ({
+      ...{ pixels: pictures.bytes(subject, "photos"), width, height },
+      mask: maskBytes?.slice(subject * pixels, (subject + 1) * pixels),
+    }),
   };
 }
 

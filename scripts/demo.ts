@@ -5,7 +5,7 @@ import { loadModel } from "@likeness/diffusion";
 import { startRuntime } from "@likeness/engine";
 import { findEncoder, generateConcept, personalize, writeConcept } from "@likeness/personalization";
 import { contactSheet, type Tile } from "../apps/cli/src/images/contact-sheet.ts";
-import { readImage, readMask, squareCrop, squareCropMask } from "../apps/cli/src/images/read-image.ts";
+import { readImage, readMask, squarePhoto } from "../apps/cli/src/images/read-image.ts";
 import { writePng } from "../apps/cli/src/images/write-png.ts";
 
 const PROMPTS = [
@@ -26,23 +26,17 @@ const say = (text: string): boolean => process.stderr.write(`${text}\n`);
 const model = loadModel("models/pocket");
 const side = model.resolution;
 const picture = await readImage(photo);
-const pixels = await squareCrop(picture, side);
 const maskFile = photo.replace(/\.\w+$/, ".mask.png"); // where its subject is; a photo without one will do
-const covered = await readMask(existsSync(maskFile) ? maskFile : undefined, picture);
-const mask = covered && (await squareCropMask(covered, picture, side));
+const mask = await readMask(existsSync(maskFile) ? maskFile : undefined, picture);
+const square = await squarePhoto(picture, side, mask);
 const runtime = await startRuntime({ keepPrograms: 8 });
 say(`Teaching the model the subject of ${photo}`);
 const learning = performance.now();
 const options = { encoder: findEncoder(model), steps: 12, learningRate: 2e-3, batchSize: 16, token: "<S*>", seed: 0 };
-const concept = await personalize(
-  runtime,
-  model,
-  { pixels, width: side, height: side, mask },
-  {
-    ...options,
-    onStep: ({ step, steps, loss }) => say(`  step ${step}/${steps}  loss ${loss.toFixed(4)}`),
-  },
-);
+const concept = await personalize(runtime, model, square, {
+  ...options,
+  onStep: ({ step, steps, loss }) => say(`  step ${step}/${steps}  loss ${loss.toFixed(4)}`),
+});
 const learned = seconds(learning);
 mkdirSync(out, { recursive: true });
 writeConcept(`${out}/concept.safetensors`, concept, model);

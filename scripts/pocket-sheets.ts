@@ -3,7 +3,7 @@ import { generate, loadModel, plainDenoiser } from "@likeness/diffusion";
 import { startRuntime } from "@likeness/engine";
 import { findEncoder, generateConcept, personalize } from "@likeness/personalization";
 import { contactSheet, type Tile } from "../apps/cli/src/images/contact-sheet.ts";
-import { type Picture, readImage, readMask, squareCrop, squareCropMask } from "../apps/cli/src/images/read-image.ts";
+import { type Picture, readImage, readMask, squarePhoto } from "../apps/cli/src/images/read-image.ts";
 import { writePng } from "../apps/cli/src/images/write-png.ts";
 
 const PROMPTS = [
@@ -49,11 +49,9 @@ const taught: Tile[] = [];
 const encoder = findEncoder(model);
 for (const subject of SUBJECTS) {
   const photo = await readImage(`models/pocket/examples/${subject}.png`);
-  const pixels = await squareCrop(photo, side);
-  const covered = await readMask(`models/pocket/examples/${subject}.mask.png`, photo);
-  const mask = covered && (await squareCropMask(covered, photo, side));
+  const mask = await readMask(`models/pocket/examples/${subject}.mask.png`, photo);
   const options = { encoder, steps: 12, learningRate: 2e-3, batchSize: 16, token: "<S*>", seed: 0 };
-  const concept = await personalize(runtime, model, { pixels, width: side, height: side, mask }, options);
+  const concept = await personalize(runtime, model, await squarePhoto(photo, side, mask), options);
   taught.push({ picture: photo, caption: `${subject}, held out; nearest word "${concept.hardToken}"` });
   for (const prompt of SCENES) {
     const { images } = await generateConcept(runtime, model, concept, { prompt, seed: 1, ...size });

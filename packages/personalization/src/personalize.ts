@@ -19,7 +19,7 @@ import type { Concept } from "./concept.ts";
 import type { TuningEncoder } from "./encoder-file.ts";
 import { nearestWord } from "./method/losses.ts";
 import { noisy, predictConcept, wordTable } from "./method/personal-unet.ts";
-import { type Photo, photoPlanes, subjectWeights } from "./photo.ts";
+import { latentWeights, type Photo, photoPlanes } from "./photo.ts";
 import { type PersonalizePlan, planPersonalization } from "./plan.ts";
 import { OBJECT_TEMPLATES, placeholderId, wordId } from "./prompts.ts";
 import { type ConceptState, type TuningOptions, tune } from "./tuning.ts";
@@ -73,7 +73,7 @@ export async function personalize(
 ): Promise<Concept> {
   const { encoder, signal } = options;
   const pixels = photoPlanes(photo, model);
-  const weights = subjectWeights(photo, model.scaleFactor);
+  const weights = latentWeights(photo, model.scaleFactor);
   placeholderId(model.tokenizer, options.token); // a token that can't be one is an error now, not after the tuning
   const alphaBlend = options.alphaBlend ?? encoder?.config.alpha_blend ?? 0.25;
   const large = bytesOf(model.unet.files) > SMALL_BYTES;

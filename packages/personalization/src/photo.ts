@@ -33,7 +33,7 @@ const BESIDE = 0.1;
  * How much the error at each latent pixel counts, (h, w) of mean 1, for a photo with a mask.
  * @throws LikenessError if the mask isn't of the photo's size, or covers nothing
  */
-export function subjectWeights({ mask, width, height }: Photo, scaleFactor: number): Float32Array | undefined {
+export function latentWeights({ mask, width, height }: Photo, scaleFactor: number): Float32Array | undefined {
   if (!mask) return undefined;
   if (mask.length !== width * height)
     throw new LikenessError("E_IMAGE", {

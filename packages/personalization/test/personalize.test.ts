@@ -14,7 +14,7 @@ import type { Concept } from "../src/concept.ts";
 import { generateConcept } from "../src/generate.ts";
 import { personalUNet } from "../src/method/personal-unet.ts";
 import { type PersonalizeOptions, personalize } from "../src/personalize.ts";
-import { type Photo, subjectWeights } from "../src/photo.ts";
+import { latentWeights, type Photo } from "../src/photo.ts";
 import type { PersonalizePlan } from "../src/plan.ts";
 import { conceptVariables, loadConcept, microBatchSize } from "../src/tuning.ts";
 
@@ -207,9 +207,9 @@ test("with a mask, what lies beside the subject hardly matters to the tuning", a
 
 test("the weights of a mask are a tenth beside the subject, and 1 on average", () => {
   const mask = Uint8Array.from({ length: 16 }, (_, i) => (i % 4 < 2 ? 255 : 0)); // 4x4, the left half covered
-  const weights = subjectWeights({ pixels: new Uint8Array(48), width: 4, height: 4, mask }, 2)!;
+  const weights = latentWeights({ pixels: new Uint8Array(48), width: 4, height: 4, mask }, 2)!;
   expect([...weights]).toEqual([1, 0.1, 1, 0.1].map((x) => expect.closeTo(x / 0.55, 5)));
-  expect(subjectWeights({ pixels: new Uint8Array(48), width: 4, height: 4 }, 2)).toBeUndefined();
+  expect(latentWeights({ pixels: new Uint8Array(48), width: 4, height: 4 }, 2)).toBeUndefined();
 });
 
 test("a photo of another size is refused", async () => {

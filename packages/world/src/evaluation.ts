@@ -162,30 +162,23 @@ export function writeEvaluationSet(file: string, sprites: Sprites, options: Eval
   const { size = 64, seed, among = subjects() } = options;
   const { truths, ...content } = evaluationContent(options);
   const instances = instancesOf(among);
-  const pictures = (keys: readonly string[], draw: (key: string) => Uint8Array) => {
-    const data = new Uint8Array(keys.length * size * size * 3);
-    for (const [i, key] of keys.entries()) data.set(draw(key), i * size * size * 3);
-    return { dtype: "U8" as const, shape: [keys.length, size, size, 3], data };
+  const pictures = <T>(list: readonly T[], draw: (item: T) => Uint8Array) => {
+    const data = new Uint8Array(list.length * size * size * 3);
+    for (const [i, item] of list.entries()) data.set(draw(item), i * size * size * 3);
+    return { dtype: "U8" as const, shape: [list.length, size, size, 3], data };
   };
   const photos = content.subjects.map(({ instance }) => {
     const { subject, hand } = parse(instances[instance]!);
     return paintPhoto(sprites.get(subject, hand), new Random(seed, "photo", instances[instance]!).uint(), size);
   });
   const covered = photos.flatMap(({ mask }) => Array.from(mask, (x) => Math.round(255 * x)));
-  const scenes = pictures(
-    truths.map((_, i) => String(i)),
-    (i) => renderScene(sprites, truths[Number(i)]!, size),
-  );
   writeSafetensors(
     file,
     {
       images: pictures(instances, (key) => renderScene(sprites, plainScene(key), size)),
-      photos: pictures(
-        photos.map((_, i) => String(i)),
-        (i) => photos[Number(i)]!.bytes(),
-      ),
+      photos: pictures(photos, (canvas) => canvas.bytes()),
       masks: { dtype: "U8", shape: [photos.length, size, size], data: Uint8Array.from(covered) },
-      scenes,
+      scenes: pictures(truths, (truth) => renderScene(sprites, truth, size)),
     },
     { made_by: "packages/world", split: options.split, evaluation: JSON.stringify(content) },
   );

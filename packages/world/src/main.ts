@@ -99,7 +99,7 @@ async function main(): Promise<void> {
     return drawScenes(out, sprites, options, { from: from!, to: to!, onScene: (done) => process.send?.(done) });
   }
   const jobs = Math.min(Number(values.jobs), Math.ceil(count / SCENES_A_JOB));
-  if (!(jobs >= 1)) throw new Error("--jobs is a number from 1");
+  if (!Number.isInteger(jobs) || jobs < 1) throw new Error("--jobs is a whole number from 1");
   const start = performance.now();
   await writeDataset(out, options, (unfinished) => {
     if (jobs > 1) return drawInParts(unfinished, options, jobs);

@@ -3,7 +3,7 @@ import { type Device, LikenessError, startRuntime } from "@likeness/engine";
 import { findEncoder, openEncoder, type PersonalizePlan, personalize, writeConcept } from "@likeness/personalization";
 import { defineCommand } from "../args/command.ts";
 import { type Bar, clock } from "../console/progress.ts";
-import { readImage, readMask, squareCrop, squareCropMask } from "../images/read-image.ts";
+import { readImage, readMask, squarePhoto } from "../images/read-image.ts";
 import { IMAGE_ENCODER, MODEL_FLAGS, openModel } from "../model.ts";
 import { expectNewFile } from "../paths.ts";
 import { DEVICE, SEED } from "./shared-flags.ts";
@@ -104,35 +104,28 @@ export default defineCommand({
         found: JSON.stringify(options.token),
       });
     const picture = await readImage(photo);
-    const covered = await readMask(options.mask, picture);
+    const mask = await readMask(options.mask, picture);
     const model = openModel(options);
     const encoder = options.encoder === undefined ? findEncoder(model) : openEncoder(options.encoder, model);
     const { steps, lr, token, classWord, rank, seed } = options;
     const runtime = await startRuntime({ device: options.device as Device });
     let bar: Bar | undefined;
     try {
-      const side = model.resolution;
-      const pixels = await squareCrop(picture, side);
-      const mask = covered && (await squareCropMask(covered, picture, side));
-      const concept = await personalize(
-        runtime,
-        model,
-        { pixels, width: side, height: side, mask },
-        {
-          ...{ encoder, steps, learningRate: lr, token, classWord, rank, seed, signal },
-          batchSize: options.batchSize ?? 16,
-          microBatchSize: options.microBatchSize,
-          alphaBlend: options.alphaBlend,
-          onPlan: (plan) => {
-            for (const line of planLines(plan)) progress.note(line);
-          },
-          onStage: (stage) => progress.note(stage === "encode" ? "Reading the photo" : "Tuning"),
-          onStep: (event) => {
-            bar ??= progress.bar("Steps", event.steps, { start: event.step });
-            bar.update(event.step, { loss: event.loss });
-          },
+      const square = await squarePhoto(picture, model.resolution, mask);
+      const concept = await personalize(runtime, model, square, {
+        ...{ encoder, steps, learningRate: lr, token, classWord, rank, seed, signal },
+        batchSize: options.batchSize ?? 16,
+        microBatchSize: options.microBatchSize,
+        alphaBlend: options.alphaBlend,
+        onPlan: (plan) => {
+          for (const line of planLines(plan)) progress.note(line);
         },
-      );
+        onStage: (stage) => progress.note(stage === "encode" ? "Reading the photo" : "Tuning"),
+        onStep: (event) => {
+          bar ??= progress.bar("Steps", event.steps, { start: event.step });
+          bar.update(event.step, { loss: event.loss });
+        },
+      });
       signal.throwIfAborted();
       writeConcept(options.out, concept, model);
       print(json ? { path: options.out, token, nearest_word: concept.hardToken, steps } : options.out);

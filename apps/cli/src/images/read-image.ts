@@ -1,6 +1,7 @@
 /** Photos as RGB bytes: PNG, JPEG and WebP, upright, on white. */
 import { readFile, stat } from "node:fs/promises";
 import { LikenessError } from "@likeness/engine/errors";
+import type { Photo } from "@likeness/personalization";
 import sharp, { type Sharp } from "sharp";
 
 /** RGB bytes, row by row: (height, width, 3). */
@@ -122,8 +123,15 @@ export async function squareCrop(picture: Picture, n: number): Promise<Uint8Arra
 
 /** The same square of a photo's mask: (n, n) bytes. */
 export async function squareCropMask(mask: Uint8Array, { width, height }: Picture, n: number): Promise<Uint8Array> {
-  const data = Uint8Array.from({ length: mask.length * 3 }, (_, i) => mask[Math.floor(i / 3)]!);
-  return first(await squareCrop({ width, height, data }, n));
+  return first(await squareCrop({ width, height, data: toRgb(mask, 1) }, n));
+}
+
+/** The square of the middle as what is personalized, with that of its mask if it has one. */
+export async function squarePhoto(picture: Picture, n: number, mask: Uint8Array | undefined): Promise<Photo> {
+  return {
+    ...{ pixels: await squareCrop(picture, n), width: n, height: n },
+    mask: mask && (await squareCropMask(mask, picture, n)),
+  };
 }
 
 /** The first of three channels. */

@@ -1,7 +1,7 @@
 /**
  * Our side of the bench: a few steps of one kind in a process of its own, through the product's own functions.
  *
- *     node --import tsx bench/sd15/ours.ts plain|dual|generate|concepts|peak [--model DIR] [--size 512] [--steps 3] [--rank 4] [--batch-size 1] [--concepts 100] [--recompute N] [--device cpu] [--widen-weights]
+ *     node --import tsx bench/sd15/ours.ts plain|dual|generate|concepts|peak [--model DIR] [--size 512] [--steps 3] [--rank 4] [--batch-size 1] [--concepts 100] [--recompute N] [--device cpu] [--int8] [--widen-weights]
  *
  * One JSON line on stdout: when this process began (`began`, Unix time), when each step ended (`ends`; `ready` before the
  * first one where that is known), FLOPs of one step by family, nodes of its graph, and the losses.
@@ -12,6 +12,7 @@ import {
   generate,
   loadModel,
   plainDenoiser,
+  prepareInt8,
   type StableDiffusionModel,
 } from "../../packages/diffusion/src/index.ts";
 import {
@@ -39,6 +40,7 @@ const { values, positionals } = parseArgs({
     model: { type: "string", default: "data/sd-parity/sd15" },
     size: { type: "string", default: "512" },
     steps: { type: "string", default: "3" },
+    int8: { type: "boolean", default: false },
     "widen-weights": { type: "boolean", default: false },
     rank: { type: "string", default: "4" },
     "batch-size": { type: "string", default: "1" },
@@ -79,7 +81,7 @@ function counted(runtime: Runtime, report: Report): Runtime {
 async function tuning(): Promise<Report> {
   const report: Report = { ends: [], losses: [] };
   const runtime = await startRuntime({ device });
-  const model = loadModel(values.model);
+  const model = await openModel();
   const side = size / model.scaleFactor;
   const latents = counterRandom(15, "bench/sd15 latents").normal(model.unet.config.in_channels * side * side);
   const batchSize = Number(values["batch-size"]);
@@ -103,7 +105,7 @@ async function tuning(): Promise<Report> {
 async function generation(): Promise<Report> {
   const report: Report = { ends: [] };
   const runtime = counted(await startRuntime({ device, widenWeights: values["widen-weights"] }), report);
-  const model = loadModel(values.model);
+  const model = await openModel();
   const stop = new AbortController();
   await generate(runtime, model, plainDenoiser(runtime, model), {
     prompt: "a photo of a red fox in the snow",
@@ -121,6 +123,13 @@ async function generation(): Promise<Report> {
   return report;
 }
 
+/** With --int8 the copies are made before anything is timed, as they are once for all. */
+async function openModel(): Promise<StableDiffusionModel> {
+  const model = loadModel(values.model, { int8: values.int8 });
+  if (values.int8) await prepareInt8(model, { gradients: true });
+  return model;
+}
+
 /** A concept as it is before tuning: factors B of zero. */
 function someConcept(model: StableDiffusionModel, random = counterRandom(15, "bench/sd15")): ConceptState {
   return {
@@ -136,7 +145,7 @@ function someConcept(model: StableDiffusionModel, random = counterRandom(15, "be
 async function concepts(): Promise<Report> {
   const report: Report = { ends: [] };
   const runtime = counted(await startRuntime({ device, keepPrograms: 8 }), report);
-  const model = loadModel(values.model);
+  const model = await openModel();
   const id = model.tokenizer.tokenize("dog")[0]!;
   const fixed = {
     token: "<S*>",

@@ -35,14 +35,15 @@ export const IMAGE_ENCODER = {
 
 /** @throws LikenessError, ConfigError, SafetensorsError or TokenizerError, each naming what is wrong */
 export function openModel(
-  flags: Values<typeof MODEL_FLAGS> & { readonly imageEncoder?: string | undefined },
+  flags: Values<typeof MODEL_FLAGS> & { readonly imageEncoder?: string | undefined; readonly int8?: boolean },
 ): StableDiffusionModel {
-  const { model, variant, modelConfig: config, tokenizer, predictionType, imageEncoder } = flags;
+  const { model, variant, modelConfig: config, tokenizer, predictionType, imageEncoder, int8 } = flags;
   return loadModel(findModel(model), {
     variant,
     config: config === undefined ? undefined : expectFolder("--model-config", config),
     tokenizer: tokenizer === undefined ? undefined : expectFolder("--tokenizer", tokenizer),
     predictionType: predictionType as PredictionType | undefined,
+    int8,
     imageEncoder: imageEncoder === undefined ? undefined : findModel(imageEncoder, "image encoder"),
   });
 }

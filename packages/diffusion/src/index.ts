@@ -14,6 +14,7 @@ export * from "./config/unet.ts";
 export * from "./config/vae.ts";
 export * from "./hub/cache.ts";
 export * from "./hub/index.ts";
+export * from "./int8.ts";
 export * from "./loading/clip.ts";
 export * from "./loading/finite.ts";
 export * from "./loading.ts";

@@ -1,6 +1,6 @@
 /** A Stable Diffusion model from a diffusers folder or from one file: configs, weights, tokenizer, scheduler. */
 import { statSync } from "node:fs";
-import { LikenessError } from "@likeness/engine";
+import { int8Weights, LikenessError } from "@likeness/engine";
 import { loadCLIPVision } from "./loading/clip.ts";
 import { modelFingerprint } from "./loading/fingerprint.ts";
 import { folderParts } from "./loading/folder.ts";
@@ -25,7 +25,7 @@ export function loadModel(path: string, options: LoadOptions = {}): StableDiffus
     ? singleFileParts(path, options)
     : folderParts(path, options);
   expectFit(parts, path);
-  const { predictionType, imageEncoder } = options;
+  const { predictionType, imageEncoder, int8 } = options;
   const settings = predictionType
     ? { ...(schedulerConfig as object), prediction_type: predictionType }
     : schedulerConfig;
@@ -33,6 +33,7 @@ export function loadModel(path: string, options: LoadOptions = {}): StableDiffus
   let known: string | undefined;
   return {
     ...parts,
+    unet: int8 ? { ...parts.unet, weights: int8Weights(parts.unet.weights) } : parts.unet,
     get fingerprint() {
       return (known ??= modelFingerprint(parts));
     },

@@ -7,6 +7,8 @@ export interface PersonalizePlan {
   /** Peak resident memory of the process that computes, mapped weight files included. */
   readonly bytes: number;
   readonly flops: number;
+  /** Those of them that are made in 8 bits. */
+  readonly int8Flops: number;
   /** Of the whole job on this machine; undefined if it is too short to be worth measuring the machine. */
   readonly seconds: number | undefined;
   /** What the backward pass computes again instead of keeping (TuningOptions). */
@@ -43,18 +45,23 @@ export async function planPersonalization(
   for (const recompute of ways) {
     const tuning = options.steps > 0 ? tuningCost(model, latents, { ...options, recompute }) : undefined;
     const bytes = peak([...before, ...(tuning ? [tuning.part] : [])]);
-    const first = before.reduce((n, c) => n + c.flops, 0);
-    const flops = first + (tuning ? options.steps * tuning.parts * tuning.part.flops : 0);
-    plan = { bytes, flops, recompute, fits: bytes <= available };
+    const total = (of: (cost: Cost) => number): number =>
+      before.reduce((n, c) => n + of(c), 0) + (tuning ? options.steps * tuning.parts * of(tuning.part) : 0);
+    const [flops, int8Flops] = [total((c) => c.flops), total((c) => c.int8Flops)];
+    plan = { bytes, flops, int8Flops, recompute, fits: bytes <= available };
     if (plan.fits) break;
   }
-  const seconds =
-    plan!.flops < SHORT_FLOPS ? undefined : plan!.flops / (SHARE_OF_PRODUCTS * (await productRate(runtime)));
-  return { ...plan!, seconds };
+  const { flops, int8Flops } = plan!;
+  if (flops < SHORT_FLOPS) return { ...plan!, seconds: undefined };
+  const rate = SHARE_OF_PRODUCTS * (await productRate(runtime));
+  return { ...plan!, seconds: (flops - int8Flops + int8Flops / INT8_SPEED) / rate };
 }
 
 /** What large models reach as a whole of the FLOP/s of matrix products (docs/results/sd15.md). */
 const SHARE_OF_PRODUCTS = 0.9;
+
+/** How much faster products in 8 bits are, with all that turns numbers into bytes and back (docs/decisions/0009-int8.md). */
+const INT8_SPEED = 2;
 
 /** FLOP/s of large matrix products, the median of some: the fastest is a burst that the machine doesn't keep up. */
 async function productRate(runtime: Runtime): Promise<number> {

@@ -11,6 +11,7 @@ import type { Bar } from "../console/progress.ts";
 import { STRENGTH, startOf } from "../images/init-image.ts";
 import { formatParameters } from "../images/parameters.ts";
 import { writePng } from "../images/write-png.ts";
+import { INT8, makeCopies } from "../int8.ts";
 import { readLatents, writeLatents } from "../latents.ts";
 import { MODEL_FLAGS, openModel } from "../model.ts";
 import { freeNumber } from "../output-names.ts";
@@ -110,6 +111,7 @@ export default defineCommand({
       description:
         "on a CPU, widen half-precision weights once, not at each use: later start, more memory; no gain where measured",
     },
+    int8: INT8,
     device: DEVICE,
   },
   examples: [
@@ -160,6 +162,7 @@ export default defineCommand({
       print(json ? { path, seed: seed + i } : path);
     };
 
+    if (options.int8) await makeCopies(model, { gradients: false, device: options.device, progress, signal });
     const runtime = await startRuntime({ device: options.device as Device, widenWeights: options.widenWeights });
     let bar: Bar | undefined;
     try {

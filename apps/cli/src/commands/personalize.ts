@@ -4,6 +4,7 @@ import { findEncoder, openEncoder, type PersonalizePlan, personalize, writeConce
 import { defineCommand } from "../args/command.ts";
 import { type Bar, clock } from "../console/progress.ts";
 import { readImage, readMask, squarePhoto } from "../images/read-image.ts";
+import { INT8, makeCopies } from "../int8.ts";
 import { IMAGE_ENCODER, MODEL_FLAGS, openModel } from "../model.ts";
 import { expectNewFile } from "../paths.ts";
 import { DEVICE, SEED } from "./shared-flags.ts";
@@ -91,6 +92,7 @@ export default defineCommand({
         "noise draws at once, whose gradients a step adds up: memory grows with it; by default as many as have the pixels of one picture of 512x512",
     },
     seed: { ...SEED, default: 0 },
+    int8: INT8,
     device: DEVICE,
   },
   examples: ["likeness personalize duck.jpg --model models/pocket --out duck.safetensors"],
@@ -107,8 +109,9 @@ export default defineCommand({
     const mask = await readMask(options.mask, picture);
     const model = openModel(options);
     const encoder = options.encoder === undefined ? findEncoder(model) : openEncoder(options.encoder, model);
-    const { steps, lr, token, classWord, rank, seed } = options;
-    const runtime = await startRuntime({ device: options.device as Device });
+    const { steps, lr, token, classWord, rank, seed, device } = options;
+    if (options.int8) await makeCopies(model, { gradients: steps > 0, device, progress, signal });
+    const runtime = await startRuntime({ device: device as Device });
     let bar: Bar | undefined;
     try {
       const square = await squarePhoto(picture, model.resolution, mask);

@@ -19,6 +19,8 @@ export interface LoadOptions {
   readonly config?: string | undefined;
   /** A CLIP vision tower as loadCLIPVision reads it, in place of the model's own image_encoder/ or where it has none. */
   readonly imageEncoder?: string | undefined;
+  /** The UNet multiplies in 8 bits on a CPU: two to three times as fast, not quite the same (docs/decisions/0009-int8.md). */
+  readonly int8?: boolean | undefined;
 }
 
 export interface StableDiffusionModel {

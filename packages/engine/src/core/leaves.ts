@@ -28,6 +28,8 @@ export interface WeightRef {
   readonly length: number;
   readonly dtype: DType;
   readonly shape: Shape;
+  /** Folder of its copies in 8 bits, if a CPU is to make products with those (weights/int8.ts). */
+  readonly int8?: string;
 }
 
 export const weightOp: Op<{ ref: WeightRef }> = {

@@ -2,6 +2,9 @@
 import type { GraphBuilder } from "../onnx/builder.ts";
 import { type Attrs, type DType, makeNode, type Operand, type Shape, type Tensor } from "./tensor.ts";
 
+/** What a product with a weight W is for: x·Wᵀ, or the gradient dy·W to x. */
+export type Int8Use = "forward" | "inputGrad";
+
 export interface Spec {
   readonly shape: Shape;
   readonly dtype: DType;
@@ -21,6 +24,8 @@ export interface Op<A extends Attrs = Attrs> {
   lower(g: GraphBuilder, inputs: readonly string[], ctx: OpContext<A>): string | readonly string[];
   /** Floating-point operations, two per multiply-add; left out where they are few beside the bytes that move. */
   flops?(ctx: OpContext<A>): number;
+  /** Whether a CPU takes the 8-bit copy of inputs[1], if that is a weight that has one, and which of its two. */
+  int8?(ctx: OpContext<A>): Int8Use | undefined;
   /** Bytes that computing takes on the CPU beside inputs and outputs; left out where they are few. */
   workspace?(ctx: OpContext<A>): number;
   /** Cotangents of the inputs from those of the outputs; undefined where an input gets none. */

@@ -1,7 +1,7 @@
 /** Symbolic tensors: outputs of the nodes of an immutable graph, with static shape and dtype. */
 import type { Op } from "./op.ts";
 
-export type DType = "float32" | "float16" | "bfloat16" | "int32" | "int64" | "uint8" | "bool";
+export type DType = "float32" | "float16" | "bfloat16" | "int32" | "int64" | "uint8" | "int8" | "bool";
 export type Shape = readonly number[];
 export type Attrs = Readonly<Record<string, unknown>>;
 

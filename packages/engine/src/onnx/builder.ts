@@ -9,6 +9,7 @@ import type { AttributeValue, InitializerProto, NodeProto, ValueProto } from "./
 const ELEM_TYPE: Record<DType, number> = {
   float32: 1,
   uint8: 2,
+  int8: 3,
   int32: 6,
   int64: 7,
   bool: 9,
@@ -33,6 +34,7 @@ export class GraphBuilder {
   /** Folder that locations of mapped weights are relative to. */
   private readonly weightRoot: string;
   private readonly known = new Map<string, string>();
+  private readonly shared = new Map<string, readonly string[]>();
   private names = 0;
 
   constructor(device: Device, weightRoot: string, widened: ReadonlySet<DType> = new Set(), widenOnce = false) {
@@ -52,6 +54,15 @@ export class GraphBuilder {
     const [opType, domain] = op.split(":").reverse();
     this.nodes.push({ opType: opType!, domain: domain ?? "", inputs, outputs, attributes });
     return outputs;
+  }
+
+  /** What `make` adds, once for each key: for nodes that several ops need of the same tensor. */
+  once(key: string, make: () => readonly string[]): readonly string[] {
+    const before = this.shared.get(key);
+    if (before) return before;
+    const names = make();
+    this.shared.set(key, names);
+    return names;
   }
 
   /** An int64 vector (or scalar, for a number), as ONNX wants its shapes and axes. */

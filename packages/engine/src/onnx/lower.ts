@@ -34,7 +34,8 @@ export function lower(
   const refs = nodes.filter((n) => n.op === weightOp).map((n) => n.attrs.ref as WeightRef);
   const mapped = refs.filter((r) => !widened.has(r.dtype));
   expectRoom(refs.filter((r) => widened.has(r.dtype)));
-  const weightRoot = mapped.length ? commonFolder(mapped.map((r) => r.file)) : undefined;
+  const folders = mapped.flatMap((r) => [dirname(r.file), ...(r.int8 === undefined ? [] : [r.int8])]);
+  const weightRoot = mapped.length ? commonFolder(folders) : undefined;
   const g = new GraphBuilder(device, weightRoot ?? "/", widened, widenOnce);
   const names = new Map<Tensor, string>();
 
@@ -60,11 +61,15 @@ export function lower(
     return g.valueProto(name, t.shape, t.dtype);
   });
   const nodeProtos = liveNodes(g.nodes, Object.keys(outputs)).reverse();
+  // of a weight with a copy in 8 bits, the whole one may be left unread
+  const read = new Set(nodeProtos.flatMap((n) => n.inputs));
+  const isRead = ({ name }: { name: string }): boolean => read.has(name);
+  const unread = new Set(g.wide?.filter((w) => !isRead(w)).map(({ name }) => name));
   const model = encodeModel({
     nodes: nodeProtos,
-    inputs: g.inputs,
+    inputs: g.inputs.filter(({ name }) => !unread.has(name)),
     outputs: values,
-    initializers: g.initializers,
+    initializers: g.initializers.filter(isRead),
     opset: OPSET,
   });
   return {
@@ -73,7 +78,7 @@ export function lower(
     variables: leaves(nodes, variableOp),
     weightRoot,
     nodeCount: nodeProtos.length,
-    wide: g.wide ?? [],
+    wide: g.wide?.filter(isRead) ?? [],
   };
 }
 
@@ -107,8 +112,8 @@ function leaves(nodes: Node[], op: unknown): { name: string; shape: readonly num
   return [...found.values()];
 }
 
-function commonFolder(files: string[]): string {
-  const parts = files.map((f) => dirname(f).split(sep));
+function commonFolder(folders: string[]): string {
+  const parts = folders.map((f) => f.split(sep));
   const first = parts[0]!;
   let n = 0;
   while (n < first.length && parts.every((p) => p[n] === first[n])) n++;

@@ -1,8 +1,10 @@
 /** 2-D convolution (cross-correlation, as torch) and its two gradients, each an op of its own. */
-import { defineOp1, type OpContext } from "../core/op.ts";
+import { defineOp1, type Int8Use, type Op, type OpContext } from "../core/op.ts";
 import { expectRank, ShapeError, show, size } from "../core/shape.ts";
 import type { Shape, Tensor } from "../core/tensor.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
+import { int8Ref } from "../weights/int8.ts";
+import { int8Convolution, int8Workspace } from "./int8.ts";
 import { product } from "./product.ts";
 import { sum } from "./reduce.ts";
 import { winograd, winogradBytes } from "./winograd.ts";
@@ -34,7 +36,7 @@ const onnxAttrs = ({ stride, padding }: ConvAttrs, [kh, kw]: Shape): Record<stri
   pads: [padding, padding, padding, padding],
 });
 
-const convOp = defineOp1<ConvAttrs>({
+const conv: Op<ConvAttrs> = {
   name: "conv2d",
   infer: ([x, w], attrs) => {
     expectRank(x!.shape, 4, "conv2d input");
@@ -48,14 +50,42 @@ const convOp = defineOp1<ConvAttrs>({
     return { shape: [b, o, outExtent(h, kh, attrs), outExtent(wd, kw, attrs)], dtype: x!.dtype };
   },
   flops: ({ inputs: [, w], outputs: [y] }) => 2 * size(y!.shape) * size(w!.shape.slice(1)),
-  workspace: ({ inputs: [x, w], attrs }) => workspace(x!.shape, w!.shape, w!.shape[0]!, attrs),
-  lower: (g, names, { attrs, inputs }) => convolve(g, names, inputs[0]!.shape, inputs[1]!.shape, attrs),
+  int8: ({ inputs: [, w] }) => (int8Ref(w!) ? "forward" : undefined),
+  workspace: (ctx) =>
+    conv.int8!(ctx)
+      ? bytesInInt8(ctx)
+      : workspace(ctx.inputs[0]!.shape, ctx.inputs[1]!.shape, ctx.inputs[1]!.shape[0]!, ctx.attrs),
+  lower: (g, names, ctx) => {
+    const { attrs, inputs } = ctx;
+    const use = g.device === "cpu" ? conv.int8!(ctx) : undefined;
+    return use ? inInt8(g, names, ctx, use, attrs) : convolve(g, names, inputs[0]!.shape, inputs[1]!.shape, attrs);
+  },
   vjp: ({ inputs: [x, w, b], attrs }, [dy]) => [
     conv2dInputGrad(dy!, w!, x!.shape, attrs),
     conv2dWeightGrad(x!, dy!, w!.shape, attrs),
     ...(b ? [sum(dy!, [0, 2, 3])] : []),
   ],
-});
+};
+const convOp = defineOp1(conv);
+
+/** The product in 8 bits of x, or dy, with the kernel. */
+const inInt8 = (
+  g: GraphBuilder,
+  [x, , bias]: readonly string[],
+  { inputs: [from, weight], outputs: [to] }: OpContext<unknown>,
+  use: Int8Use,
+  attrs: ConvAttrs,
+): string => {
+  const [, , kh, kw] = weight!.shape as [number, number, number, number];
+  return int8Convolution(g, x!, from!.shape, to!.shape, { weight: weight!, use, bias, kernel: [kh, kw], ...attrs });
+};
+
+const bytesInInt8 = ({ inputs: [x, w], outputs: [y] }: OpContext<unknown>): number => {
+  const [b, n, ...rest] = y!.shape as [number, number, ...number[]];
+  return (
+    int8Workspace(b * size(rest), x!.shape[1]! * size(w!.shape.slice(2)), n) / (size(w!.shape.slice(2)) > 1 ? 2 : 1)
+  );
+};
 
 /** Above this, the copies that Winograd's form makes of a picture cost more memory than it is worth. */
 const WINOGRAD_BYTES = 40e6;
@@ -113,12 +143,22 @@ export const conv2dInputGrad: (dy: Tensor, w: Tensor, shape: Shape, attrs: ConvA
   attrs,
 ) => inputGradOp([dy, w], { ...attrs, shape });
 
-const inputGradOp = defineOp1<ConvAttrs & { shape: Shape }>({
+const inputGrad: Op<ConvAttrs & { shape: Shape }> = {
   name: "conv2dInputGrad",
   infer: ([dy], { shape }) => ({ shape, dtype: dy!.dtype }),
-  workspace: ({ inputs: [dy, w], attrs }) => workspace(dy!.shape, w!.shape, attrs.shape[1]!, attrs),
+  int8: ({ inputs: [, w], attrs: { stride, padding } }) => {
+    const [, , kh, kw] = w!.shape;
+    return int8Ref(w!) && stride === 1 && kh === kw && kh === 2 * padding + 1 ? "inputGrad" : undefined;
+  },
+  workspace: (ctx) => {
+    const [dy, w] = ctx.inputs;
+    return inputGrad.int8!(ctx) ? bytesInInt8(ctx) : workspace(dy!.shape, w!.shape, ctx.attrs.shape[1]!, ctx.attrs);
+  },
   flops: ({ inputs: [dy, w] }) => 2 * size(dy!.shape) * size(w!.shape.slice(1)),
-  lower: (g, [dy, w], { attrs, inputs }) => {
+  lower: (g, [dy, w], ctx) => {
+    const { attrs, inputs } = ctx;
+    const use = g.device === "cpu" ? inputGrad.int8!(ctx) : undefined;
+    if (use) return inInt8(g, [dy!, w!], ctx, use, attrs);
     const [, c, h] = attrs.shape as [number, number, number];
     const [o, , kh, kw] = inputs[1]!.shape as [number, number, number, number];
     const { stride, padding } = attrs;
@@ -144,7 +184,8 @@ const inputGradOp = defineOp1<ConvAttrs & { shape: Shape }>({
     conv2d(ddx!, w!, undefined, attrs),
     conv2dWeightGrad(ddx!, dy!, w!.shape, attrs),
   ],
-});
+};
+const inputGradOp = defineOp1(inputGrad);
 
 function pointwiseInputGrad(g: GraphBuilder, dy: string, w: string, [b, , h, wd]: Shape, c: number, o: number): string {
   const wt = g.transpose(g.reshape(w, [o, c]), [1, 0]);

@@ -1,8 +1,10 @@
 /** Matrix products. */
-import { defineOp1, type OpContext } from "../core/op.ts";
+import { defineOp1, type Op, type OpContext } from "../core/op.ts";
 import { broadcast, ShapeError, show, size } from "../core/shape.ts";
 import type { Tensor } from "../core/tensor.ts";
+import { int8Ref } from "../weights/int8.ts";
 import { unbroadcast } from "./arithmetic.ts";
+import { int8Product, int8Workspace } from "./int8.ts";
 import { reshape } from "./movement.ts";
 import { product } from "./product.ts";
 
@@ -85,17 +87,30 @@ const matmulOp = defineOp1<MatmulAttrs>({
 });
 
 /** α·op(a)·op(b) + c for matrices; c broadcasts. */
-const gemmOp = defineOp1<MatmulAttrs>({
+const gemm: Op<MatmulAttrs> = {
   name: "gemm",
   infer: ([a, b], attrs) => ({ shape: productShape(a!, b!, attrs), dtype: a!.dtype }),
   flops: productFlops,
-  lower: (g, names, { attrs, inputs: [a], outputs: [y] }) =>
-    product(g, names, [...y!.shape, a!.shape[attrs.transA ? 0 : 1]!], attrs),
+  int8: ({ inputs: [, b], attrs: { transA, transB, alpha } }) =>
+    transA || alpha !== 1 || !int8Ref(b!) ? undefined : transB ? "forward" : "inputGrad",
+  workspace: (ctx) => {
+    const { inputs, outputs } = ctx;
+    const [m, k] = inputs[0]!.shape as [number, number];
+    return gemm.int8!(ctx) ? int8Workspace(m, k, outputs[0]!.shape[1]!) : 0;
+  },
+  lower: (g, names, ctx) => {
+    const { attrs, inputs, outputs } = ctx;
+    const [m, n] = outputs[0]!.shape as [number, number];
+    const use = g.device === "cpu" ? gemm.int8!(ctx) : undefined;
+    if (use) return int8Product(g, names[0]!, m, { weight: inputs[1]!, use, bias: names[2] });
+    return product(g, names, [m, n, inputs[0]!.shape[attrs.transA ? 0 : 1]!], attrs);
+  },
   vjp: ({ inputs: [a, b, c], attrs }, [dy]) => [
     ...matmulVjp(a!, b!, attrs, dy!),
     ...(c ? [unbroadcast(dy!, c.shape)] : []),
   ],
-});
+};
+const gemmOp = defineOp1(gemm);
 
 /**
  * x·wᵀ + b, as torch's Linear.

@@ -1,11 +1,14 @@
 /** What a program will take, told from its graph before it is compiled. */
 import { inputOp, variableOp, type WeightRef, weightOp } from "../core/leaves.ts";
+import type { Int8Use } from "../core/op.ts";
 import { size } from "../core/shape.ts";
 import { ancestors, type Node, type Tensor } from "../core/tensor.ts";
 
 export interface Cost {
   /** Floating-point operations of the ops that declare them, two per multiply-add. */
   readonly flops: number;
+  /** Those of them that a CPU makes in 8 bits. */
+  readonly int8Flops: number;
   /** Largest sum of results that are held at one time, and of what the op under way needs beside them. */
   readonly liveBytes: number;
   /** Of the mapped weights, as they are in their files, each byte once. */
@@ -36,15 +39,19 @@ export function costOf(outputs: readonly Tensor[]): Cost {
 
   const dying = new Map<number, number>();
   const weights = new Map<string, number>();
-  let [flops, live, peak] = [0, 0, 0];
+  const readWeight = (node: Node, x: Tensor): void => {
+    if (x.node.op !== weightOp) return;
+    const { file, offset, shape, length } = x.node.attrs.ref as WeightRef;
+    const int8 = int8Use(node, x);
+    weights.set(`${file} ${offset} ${int8 ?? ""}`, int8 ? size(shape) : length);
+  };
+  let [flops, int8Flops, live, peak] = [0, 0, 0, 0];
   for (const [at, node] of nodes.entries()) {
-    if (node.op === weightOp) {
-      const ref = node.attrs.ref as WeightRef;
-      weights.set(`${ref.file} ${ref.offset}`, ref.length);
-      continue;
-    }
-    if (node.op.name === "constant") continue;
-    flops += node.op.flops?.(node) ?? 0;
+    if (node.op === weightOp || node.op.name === "constant") continue;
+    for (const x of node.inputs) readWeight(node, x);
+    const count = node.op.flops?.(node) ?? 0;
+    flops += count;
+    if (node.op.int8?.(node)) int8Flops += count;
     if (!VIEWS.has(node.op.name))
       for (const y of node.outputs) {
         live += bytesOf(y);
@@ -54,11 +61,15 @@ export function costOf(outputs: readonly Tensor[]): Cost {
     peak = Math.max(peak, live + (node.op.workspace?.(node) ?? 0) + widened(node));
     live -= dying.get(at) ?? 0;
   }
-  return { flops, liveBytes: peak, weightBytes: [...weights.values()].reduce((a, b) => a + b, 0) };
+  return { flops, int8Flops, liveBytes: peak, weightBytes: [...weights.values()].reduce((a, b) => a + b, 0) };
 }
 
+/** Which copy in 8 bits of this input the node reads on a CPU, if it reads one. */
+const int8Use = (node: Node, x: Tensor): Int8Use | undefined =>
+  x === node.inputs[1] ? node.op.int8?.(node) : undefined;
+
 /** Weights that this node widens to float32 for itself. */
-const widened = ({ inputs }: Node): number =>
-  inputs
-    .filter((x) => x.node.op === weightOp && (x.node.attrs.ref as WeightRef).dtype !== x.dtype)
+const widened = (node: Node): number =>
+  node.inputs
+    .filter((x) => x.node.op === weightOp && (x.node.attrs.ref as WeightRef).dtype !== x.dtype && !int8Use(node, x))
     .reduce((n, x) => n + bytesOf(x), 0);

@@ -1,0 +1,24 @@
+/** The UNet's weights in 8 bits, ahead of the graphs that use them. */
+import { type Int8Options, input, makeInt8Copies } from "@likeness/engine";
+import type { StableDiffusionModel } from "./loading.ts";
+import { unet2DConditionModel } from "./models/unet-2d-condition.ts";
+
+export interface PrepareInt8Options extends Omit<Int8Options, "uses"> {
+  /** Whether gradients are wanted too, which need a second copy of each weight. */
+  readonly gradients: boolean;
+}
+
+/** Makes the copies of a model loaded with `int8` that aren't in the cache folder yet. Without `int8` it does nothing. */
+export async function prepareInt8(
+  { unet, textEncoder, tokenizer }: StableDiffusionModel,
+  { gradients, ...options }: PrepareInt8Options,
+): Promise<void> {
+  const { weights, config } = unet;
+  const side = 2 ** config.block_out_channels.length; // any that can be halved often enough: weights are what counts
+  const y = unet2DConditionModel(weights, config, {
+    sample: input("sample", [1, config.in_channels, side, side]),
+    timestep: input("timestep", [1]),
+    encoderHiddenStates: input("context", [1, tokenizer.modelMaxLength, textEncoder.config.hidden_size]),
+  });
+  await makeInt8Copies([y], { ...options, uses: gradients ? ["forward", "inputGrad"] : ["forward"] });
+}

@@ -1,7 +1,7 @@
 """A whole personalization of full-size Stable Diffusion 1.5 under a hard limit of memory, beside what it said it would take.
 
     .venv/bin/python bench/sd15/personalize.py [--model FOLDER] [--image-encoder FOLDER] [--encoder FOLDER] [--photo FILE]
-        [--limit-gb 6] [--steps 12] [--batch-size 16]
+        [--limit-gb 6] [--steps 12] [--batch-size 16] [--int8]
 
 Linux, as root: the command runs in a control group that the kernel holds to the limit (cgroup 1 or 2); pages of mapped files count
 in it, and may be dropped. bench/sd-parity/make_models.py and make-encoder.ts make the models. Adds a row for each run to
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder) / "concept.safetensors"
         log = pathlib.Path(folder) / "log"
-        flags = ["--image-encoder", args.image_encoder, "--encoder", args.encoder, "--batch-size", str(args.batch_size), "--steps", str(args.steps)]
+        flags = ["--image-encoder", args.image_encoder, "--encoder", args.encoder, "--batch-size", str(args.batch_size), "--steps", str(args.steps), *(["--int8"] if args.int8 else [])]
         likeness = ["node", "apps/cli/bin/likeness.js", "personalize", args.photo, "--model", args.model, *flags, "--out", str(out)]
         # stderr goes to a file: it has the plan
         shell = ["sh", "-c", 'log=$0; exec "$@" 2>"$log"', str(log), *likeness]
@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> dict:
     processes = [memory["parent"], memory["child"]]
     return {
         "model": pathlib.Path(args.model).name,
+        "int8": args.int8,
         "limit_gb": args.limit_gb,
         "steps": args.steps,
         "batch_size": args.batch_size,
@@ -87,7 +88,7 @@ def markdown(rows: list[dict]) -> str:
         "",
         "Written by `bench/sd15/personalize.py`, do not edit. 512x512, random weights at full size, tuning-encoder of 49 million parameters behind",
         "ViT-H/14 and half of the UNet; photo in, concept file out, in a control group that the kernel holds to the limit. \"Said\" is what the command",
-        "printed before it began. Resident is VmHWM of the process that computes, with the pages of mapped weight files.",
+        "printed before it began. 8 bits are products with the UNet's weights (`--int8`), whose copies were there already. Resident is VmHWM of the process that computes, with the pages of mapped weight files.",
         "",
         "| weights | limit | steps x draws | resident | said | anonymous | seconds | said | stepped down | load before |",
         "|---|---:|---:|---:|---:|---:|---:|---:|---|---:|",
@@ -97,7 +98,7 @@ def markdown(rows: list[dict]) -> str:
         time = f"{r['said_s']:.0f}" if r["said_s"] else ""
         down = "yes" if r["said"] else "no"
         lines.append(
-            f"| {r['model']} | {r['limit_gb']:g} GB | {r['steps']} x {r['batch_size']} | {r['peak_bytes'] / 1e9:.2f} GB | {said}{r['anon_bytes'] / 1e9:.2f} GB | "
+            f"| {r['model']}{', 8 bits' if r.get('int8') else ''} | {r['limit_gb']:g} GB | {r['steps']} x {r['batch_size']} | {r['peak_bytes'] / 1e9:.2f} GB | {said}{r['anon_bytes'] / 1e9:.2f} GB | "
             f"{r['seconds']:.0f} | {time} | {down} | {r['load']:.1f} |"
         )
     return "\n".join(lines) + "\n"
@@ -112,6 +113,7 @@ def main() -> None:
     parser.add_argument("--limit-gb", type=float, default=6)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--int8", action="store_true")
     args = parser.parse_args()
     results = ROOT / "bench/results/personalize.json"
     rows = json.loads(results.read_text()) if results.exists() else []

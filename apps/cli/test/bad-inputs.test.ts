@@ -84,6 +84,11 @@ describe("one line, exit code 2, no file", () => {
       [...personalize("photo.jpg"), "--mask", "mask.png"],
       "mask (mask.png): needed the photo's size, ",
     ],
+    [
+      "8 bits on a GPU",
+      [...personalize("photo.jpg"), "--int8", "--device", "webgpu"],
+      "--int8 (--device webgpu): needed --device cpu, found webgpu.",
+    ],
     ["photo a folder", personalize("model"), "picture (model): needed a PNG, JPEG or WebP picture, found a folder."],
     [
       "out a folder",

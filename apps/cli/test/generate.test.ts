@@ -2,6 +2,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { readFloats, readSafetensorsHeader, writeSafetensors } from "@likeness/engine";
 import { FIXTURES, readGolden, relativeError } from "@likeness/engine/testing";
 import sharp from "sharp";
@@ -12,6 +13,7 @@ import { type Ended, endOf, runLikeness, startLikeness } from "./likeness.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "likeness-generate-"));
 afterAll(() => rmSync(folder, { recursive: true }));
+const POCKET = fileURLToPath(new URL("../../../models/pocket", import.meta.url));
 const golden = readGolden("pipelines");
 const { prompt, negative } = JSON.parse(golden.metadata.defaults!) as { prompt: string; negative: string };
 
@@ -48,6 +50,30 @@ test.each<[string, string, string[], string]>([
   expect(parameters).toContain(`Sampler: ${scheduler}, CFG scale: 7.5, Seed: 5, Size: ${size}`);
   expect(parameters.includes("Denoising strength: 0.7")).toBe(more.length > 0);
   for (const made of ["out", "last.safetensors"]) rmSync(join(folder, made), { recursive: true });
+});
+
+test("in 8 bits the same picture but for little, and the copies are made once", async () => {
+  const env = { XDG_CACHE_HOME: join(folder, "cache") };
+  const pocket = (...more: string[]): string[] => [
+    ...["generate", "a red apple", "--model", POCKET, "--steps", "4", "--seed", "3", "--out", "bits", ...more],
+  ];
+  const pictures: Buffer[] = [];
+  for (const [more, said] of [
+    [[], false],
+    [["--int8"], true],
+    [["--int8"], false],
+  ] as const) {
+    const made = await runLikeness(pocket(...more), { cwd: folder, env });
+    expect(made).toMatchObject({ code: 0 });
+    expect(made.err.includes("Weights in 8 bits")).toBe(said);
+    pictures.push(await sharp(join(folder, made.out.trim())).raw().toBuffer());
+  }
+  const [whole, first, second] = pictures as [Buffer, Buffer, Buffer];
+  expect(second.equals(first)).toBe(true);
+  const difference = whole.reduce((s, v, i) => s + Math.abs(v - first[i]!), 0) / whole.length;
+  expect(difference).toBeGreaterThan(0);
+  expect(difference).toBeLessThan(5); // of 255
+  for (const made of ["bits", "cache"]) rmSync(join(folder, made), { recursive: true });
 });
 
 test("Ctrl-C between two batches keeps the pictures that are done, whole", async () => {

@@ -54,11 +54,14 @@ export async function planPersonalization(
   const { flops, int8Flops } = plan!;
   if (flops < SHORT_FLOPS) return { ...plan!, seconds: undefined };
   const rate = SHARE_OF_PRODUCTS * (await productRate(runtime));
-  return { ...plan!, seconds: (flops - int8Flops + int8Flops / INT8_SPEED) / rate };
+  return { ...plan!, seconds: START_SECONDS + (flops - int8Flops + int8Flops / INT8_SPEED) / rate };
 }
 
 /** What large models reach as a whole of the FLOP/s of matrix products (docs/results/sd15.md). */
-const SHARE_OF_PRODUCTS = 0.9;
+const SHARE_OF_PRODUCTS = 0.8;
+
+/** To make and load the graphs of a large model, of some 45,000 nodes. */
+const START_SECONDS = 25;
 
 /** How much faster products in 8 bits are, with all that turns numbers into bytes and back (docs/decisions/0009-int8.md). */
 const INT8_SPEED = 2;

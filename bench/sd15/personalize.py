@@ -90,8 +90,8 @@ def markdown(rows: list[dict]) -> str:
         "ViT-H/14 and half of the UNet; photo in, concept file out, in a control group that the kernel holds to the limit. \"Said\" is what the command",
         "printed before it began. 8 bits are products with the UNet's weights (`--int8`), whose copies were there already. Resident is VmHWM of the process that computes, with the pages of mapped weight files.",
         "",
-        "| weights | limit | steps x draws | resident | said | anonymous | seconds | said | stepped down | load before |",
-        "|---|---:|---:|---:|---:|---:|---:|---:|---|---:|",
+        "| weights | limit | steps x draws | resident | said | anonymous | seconds | said | stepped down | load before | commit |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---|---:|---|",
     ]
     for r in rows:
         said = f"{r['said_gb']:.1f} GB | " if r["said_gb"] else "| "
@@ -99,7 +99,7 @@ def markdown(rows: list[dict]) -> str:
         down = "yes" if r["said"] else "no"
         lines.append(
             f"| {r['model']}{', 8 bits' if r.get('int8') else ''} | {r['limit_gb']:g} GB | {r['steps']} x {r['batch_size']} | {r['peak_bytes'] / 1e9:.2f} GB | {said}{r['anon_bytes'] / 1e9:.2f} GB | "
-            f"{r['seconds']:.0f} | {time} | {down} | {r['load']:.1f} |"
+            f"{r['seconds']:.0f} | {time} | {down} | {r['load']:.1f} | {r.get('commit', '')} |"
         )
     return "\n".join(lines) + "\n"
 

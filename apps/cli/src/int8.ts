@@ -9,12 +9,9 @@ export const INT8 = {
     "multiply by the UNet's weights in 8 bits: faster on a CPU, not quite the same; makes copies of them in the cache folder once",
 } as const;
 
-/** Makes what --int8 needs and isn't there yet. @throws the signal's reason, or LikenessError E_USAGE for another device */
-export async function makeCopies(
-  model: StableDiffusionModel,
-  { device, gradients, progress, signal }: Int8Preparation,
-): Promise<void> {
-  if (device !== "cpu")
+/** @throws LikenessError E_USAGE for --int8 beside another device than the CPU */
+export function expectInt8OnCpu({ int8, device }: { readonly int8: boolean; readonly device: string }): void {
+  if (int8 && device !== "cpu")
     throw new LikenessError("E_USAGE", {
       what: "--int8",
       where: `--device ${device}`,
@@ -22,6 +19,16 @@ export async function makeCopies(
       found: device,
       next: "A GPU is faster without it.",
     });
+}
+
+interface Copying {
+  readonly gradients: boolean;
+  readonly progress: Progress;
+  readonly signal: AbortSignal;
+}
+
+/** Makes the copies that a model opened with --int8 needs and that aren't there yet. @throws the signal's reason */
+export async function makeCopies(model: StableDiffusionModel, { gradients, progress, signal }: Copying): Promise<void> {
   let bar: Bar | undefined;
   await prepareInt8(model, {
     gradients,
@@ -31,11 +38,4 @@ export async function makeCopies(
       bar.update(done);
     },
   });
-}
-
-interface Int8Preparation {
-  readonly device: string;
-  readonly gradients: boolean;
-  readonly progress: Progress;
-  readonly signal: AbortSignal;
 }

@@ -3,7 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { readFloats, readSafetensorsHeader, writeSafetensors } from "@likeness/engine";
+import { multipliesBytes, readFloats, readSafetensorsHeader, writeSafetensors } from "@likeness/engine";
 import { FIXTURES, readGolden, relativeError } from "@likeness/engine/testing";
 import sharp from "sharp";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -52,29 +52,32 @@ test.each<[string, string, string[], string]>([
   for (const made of ["out", "last.safetensors"]) rmSync(join(folder, made), { recursive: true });
 });
 
-test("in 8 bits the same picture but for little, and the copies are made once", async () => {
-  const env = { XDG_CACHE_HOME: join(folder, "cache") };
-  const pocket = (...more: string[]): string[] => [
-    ...["generate", "a red apple", "--model", POCKET, "--steps", "4", "--seed", "3", "--out", "bits", ...more],
-  ];
-  const pictures: Buffer[] = [];
-  for (const [more, said] of [
-    [[], false],
-    [["--int8"], true],
-    [["--int8"], false],
-  ] as const) {
-    const made = await runLikeness(pocket(...more), { cwd: folder, env });
-    expect(made).toMatchObject({ code: 0 });
-    expect(made.err.includes("Weights in 8 bits")).toBe(said);
-    pictures.push(await sharp(join(folder, made.out.trim())).raw().toBuffer());
-  }
-  const [whole, first, second] = pictures as [Buffer, Buffer, Buffer];
-  expect(second.equals(first)).toBe(true);
-  const difference = whole.reduce((s, v, i) => s + Math.abs(v - first[i]!), 0) / whole.length;
-  expect(difference).toBeGreaterThan(0);
-  expect(difference).toBeLessThan(5); // of 255
-  for (const made of ["bits", "cache"]) rmSync(join(folder, made), { recursive: true });
-});
+test.runIf(multipliesBytes() !== false)(
+  "in 8 bits the same picture but for little, and the copies are made once",
+  async () => {
+    const env = { XDG_CACHE_HOME: join(folder, "cache") };
+    const pocket = (...more: string[]): string[] => [
+      ...["generate", "a red apple", "--model", POCKET, "--steps", "4", "--seed", "3", "--out", "bits", ...more],
+    ];
+    const pictures: Buffer[] = [];
+    for (const [more, said] of [
+      [[], false],
+      [["--int8"], true],
+      [["--int8"], false],
+    ] as const) {
+      const made = await runLikeness(pocket(...more), { cwd: folder, env });
+      expect(made).toMatchObject({ code: 0 });
+      expect(made.err.includes("Weights in 8 bits")).toBe(said);
+      pictures.push(await sharp(join(folder, made.out.trim())).raw().toBuffer());
+    }
+    const [whole, first, second] = pictures as [Buffer, Buffer, Buffer];
+    expect(second.equals(first)).toBe(true);
+    const difference = whole.reduce((s, v, i) => s + Math.abs(v - first[i]!), 0) / whole.length;
+    expect(difference).toBeGreaterThan(0);
+    expect(difference).toBeLessThan(5); // of 255
+    for (const made of ["bits", "cache"]) rmSync(join(folder, made), { recursive: true });
+  },
+);
 
 test("Ctrl-C between two batches keeps the pictures that are done, whole", async () => {
   const flags = ["--steps", "200", "--num-images", "50", "--batch-size", "1", "--out", "many"];

@@ -16,7 +16,7 @@ export { atomicWrite, removeTempFiles, withAtomicFile } from "./weights/atomic-w
 export { FileWeights, type KeyMap, openWeights, type Stored } from "./weights/files.ts";
 export { type BadValue, badValues } from "./weights/finite.ts";
 export { fromBfloat16, fromFloat16, toFloat16 } from "./weights/float16.ts";
-export { type Int8Options, int8Weights, makeInt8Copies } from "./weights/int8.ts";
+export { type Int8Options, int8Weights, makeInt8Copies, multipliesBytes } from "./weights/int8.ts";
 export { firstValues } from "./weights/read-at.ts";
 export * from "./weights/safetensors.ts";
 export { initialize, Variables } from "./weights/variables.ts";

@@ -7,6 +7,7 @@ import {
   input,
   installedDevices,
   matmul,
+  multipliesBytes,
   onnxruntimeVersion,
   startRuntime,
 } from "@likeness/engine";
@@ -30,7 +31,7 @@ export default defineCommand({
   async run(_input, _options, { json, print }) {
     const engine = onnxruntime();
     const tried = engine.ok ? await gpus() : [];
-    const checks = [node(), platform(), engine, ...tried, await pictures(), cores(), memory(), cache()];
+    const checks = [node(), platform(), engine, ...tried, await pictures(), cores(), bytes(), memory(), cache()];
     if (json) print({ ok: checks.every((c) => c.ok), checks });
     else
       for (const { name, ok, absent, found, hint } of checks)
@@ -114,6 +115,14 @@ async function pictures(): Promise<Check> {
 }
 
 const cores = (): Check => ({ name: "cores", ok: true, found: String(availableParallelism()) });
+
+function bytes(): Check {
+  const name = "products in 8 bits";
+  const found = multipliesBytes();
+  if (found === undefined) return { name, ok: true, found: "not known" };
+  if (found) return { name, ok: true, found: "--int8 is faster than without" };
+  return { name, ok: true, absent: true, found: "a CPU without VNNI" };
+}
 
 function memory(): Check {
   const total = Math.min(totalmem(), process.constrainedMemory() || Number.POSITIVE_INFINITY);

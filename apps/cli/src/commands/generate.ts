@@ -11,7 +11,7 @@ import type { Bar } from "../console/progress.ts";
 import { STRENGTH, startOf } from "../images/init-image.ts";
 import { formatParameters } from "../images/parameters.ts";
 import { writePng } from "../images/write-png.ts";
-import { INT8, makeCopies } from "../int8.ts";
+import { expectInt8OnCpu, INT8, makeCopies } from "../int8.ts";
 import { readLatents, writeLatents } from "../latents.ts";
 import { MODEL_FLAGS, openModel } from "../model.ts";
 import { freeNumber } from "../output-names.ts";
@@ -121,6 +121,7 @@ export default defineCommand({
   async run(prompt, options, { signal, progress, print, json }) {
     expectOutputFolder("--out", options.out);
     expectConsistent(options);
+    expectInt8OnCpu(options);
     if (options.saveLatents !== undefined) expectNewFile("--save-latents", options.saveLatents, ".safetensors");
     const conceptFile = oneConcept(options.concept);
     const base = openModel(options);
@@ -162,7 +163,7 @@ export default defineCommand({
       print(json ? { path, seed: seed + i } : path);
     };
 
-    if (options.int8) await makeCopies(model, { gradients: false, device: options.device, progress, signal });
+    if (options.int8) await makeCopies(model, { gradients: false, progress, signal });
     const runtime = await startRuntime({ device: options.device as Device, widenWeights: options.widenWeights });
     let bar: Bar | undefined;
     try {

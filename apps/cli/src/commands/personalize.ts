@@ -4,7 +4,7 @@ import { findEncoder, openEncoder, type PersonalizePlan, personalize, writeConce
 import { defineCommand } from "../args/command.ts";
 import { type Bar, clock } from "../console/progress.ts";
 import { readImage, readMask, squarePhoto } from "../images/read-image.ts";
-import { INT8, makeCopies } from "../int8.ts";
+import { expectInt8OnCpu, INT8, makeCopies } from "../int8.ts";
 import { IMAGE_ENCODER, MODEL_FLAGS, openModel } from "../model.ts";
 import { expectNewFile } from "../paths.ts";
 import { DEVICE, SEED } from "./shared-flags.ts";
@@ -98,6 +98,7 @@ export default defineCommand({
   examples: ["likeness personalize duck.jpg --model models/pocket --out duck.safetensors"],
   async run(photo, options, { signal, progress, print, json }) {
     expectNewFile("--out", options.out, ".safetensors");
+    expectInt8OnCpu(options);
     if (!/^\S{2,}$/.test(options.token))
       throw new LikenessError("E_USAGE", {
         what: "--token",
@@ -110,7 +111,7 @@ export default defineCommand({
     const model = openModel(options);
     const encoder = options.encoder === undefined ? findEncoder(model) : openEncoder(options.encoder, model);
     const { steps, lr, token, classWord, rank, seed, device } = options;
-    if (options.int8) await makeCopies(model, { gradients: steps > 0, device, progress, signal });
+    if (options.int8) await makeCopies(model, { gradients: steps > 0, progress, signal });
     const runtime = await startRuntime({ device: device as Device });
     let bar: Bar | undefined;
     try {

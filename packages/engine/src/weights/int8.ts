@@ -135,11 +135,17 @@ function writeCopy(ref: WeightRef, use: Int8Use, path: string): void {
   atomicWrite(path, [new Uint8Array(scales.buffer), new Uint8Array(values.buffer)]);
 }
 
+/** Whether this CPU adds products of bytes without overflow; undefined where the system doesn't say. */
+export function multipliesBytes(): boolean | undefined {
+  if (process.arch === "arm64") return true;
+  if (process.platform !== "linux") return undefined;
+  const flags = /^flags\s*:.*$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[0];
+  return flags === undefined ? undefined : /\b(avx512_vnni|avx_vnni)\b/.test(flags);
+}
+
 /** @throws LikenessError on a CPU whose products of bytes could overflow */
 function expectBytesMultiplied(): void {
-  if (process.arch !== "x64" || process.platform !== "linux") return; // others don't say
-  const flags = /^flags\s*:.*$/m.exec(readFileSync("/proc/cpuinfo", "utf8"))?.[0];
-  if (flags === undefined || /\b(avx512_vnni|avx_vnni)\b/.test(flags)) return;
+  if (multipliesBytes() !== false) return;
   throw new LikenessError("E_DEVICE", {
     what: "products in 8 bits",
     where: "this CPU",

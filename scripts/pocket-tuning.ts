@@ -74,7 +74,7 @@ function errors(alpha: number): Promise<Program> {
     hardContext: personalText(weights, config, prompt, hardEmbedding(model, input("hard", [1], "int32"))),
   });
   const error = mean(square(sub(y, target)), [1]);
-  const subject = expand(input("subject", [1, side, side]), error.shape);
+  const subject = expand(input("where", [1, side, side]), error.shape);
   const over = (m: Tensor): Tensor => div(sum(mul(error, m)), sum(m));
   return runtime.compile({ outputs: { subject: over(subject), beside: over(sub(1, subject)) } });
 }
@@ -102,7 +102,7 @@ for (const { name, steps, mask, alphaBlend, learningRate = 2e-3 } of WAYS) {
       z: latents.subarray(i * size, (i + 1) * size),
       noise: counterRandom(5, `n${i}`).normal(TIMES.length * size),
       hard: Int32Array.of(concept.hardTokenId),
-      subject: Float32Array.from(masks.subarray(i * side * side, (i + 1) * side * side), (x) => x / 255),
+      where: Float32Array.from(masks.subarray(i * side * side, (i + 1) * side * side), (x) => x / 255),
     });
     await program.release();
     for (const key of ["subject", "beside"] as const) found[key] += result[key]![0]! / SUBJECTS;

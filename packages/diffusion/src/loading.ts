@@ -25,7 +25,7 @@ export function loadModel(path: string, options: LoadOptions = {}): StableDiffus
     ? singleFileParts(path, options)
     : folderParts(path, options);
   expectFit(parts, path);
-  const { predictionType, imageEncoder, int8 } = options;
+  const { predictionType, imageEncoder, int8 = false } = options;
   const settings = predictionType
     ? { ...(schedulerConfig as object), prediction_type: predictionType }
     : schedulerConfig;
@@ -33,6 +33,7 @@ export function loadModel(path: string, options: LoadOptions = {}): StableDiffus
   let known: string | undefined;
   return {
     ...parts,
+    int8,
     unet: int8 ? { ...parts.unet, weights: int8Weights(parts.unet.weights) } : parts.unet,
     get fingerprint() {
       return (known ??= modelFingerprint(parts));

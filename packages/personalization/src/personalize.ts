@@ -119,6 +119,7 @@ export async function personalize(
       class_word: options.classWord ?? null,
       encoder: encoder ? "tuning_encoder" : null,
       mask: weights !== undefined,
+      ...(model.int8 && { int8: true }),
     },
   };
 }

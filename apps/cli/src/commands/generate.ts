@@ -151,6 +151,7 @@ export default defineCommand({
         Seed: seed + i,
         Size: `${width}x${height}`,
         ...(eta !== undefined && { Eta: eta }),
+        ...(model.int8 && { Products: "8 bits" }),
         ...(initImage && { "Denoising strength": initImage.strength }),
         ...(clipSkip !== undefined && { "Clip skip": clipSkip + 1 }), // as AUTOMATIC1111 counts
         "Model hash": model.fingerprint,

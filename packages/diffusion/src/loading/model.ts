@@ -19,7 +19,7 @@ export interface LoadOptions {
   readonly config?: string | undefined;
   /** A CLIP vision tower as loadCLIPVision reads it, in place of the model's own image_encoder/ or where it has none. */
   readonly imageEncoder?: string | undefined;
-  /** The UNet multiplies in 8 bits on a CPU: two to three times as fast, not quite the same (docs/decisions/0009-int8.md). */
+  /** The UNet multiplies by its weights in 8 bits on a CPU: faster, not quite the same (docs/decisions/0009-int8.md). */
   readonly int8?: boolean | undefined;
 }
 
@@ -34,6 +34,8 @@ export interface StableDiffusionModel {
   /** Only in folders that carry one, or as named when loading. */
   readonly imageEncoder: Component<CLIPVisionConfig> | undefined;
   readonly tokenizer: CLIPTokenizer;
+  /** Whether it was loaded so that the UNet multiplies in 8 bits. */
+  readonly int8: boolean;
   /** The model's own scheduler, or another by name. */
   scheduler(name?: string): Scheduler;
   /** Pixels per latent, along a side. */

@@ -80,11 +80,11 @@ const inInt8 = (
   return int8Convolution(g, x!, from!.shape, to!.shape, { weight: weight!, use, bias, kernel: [kh, kw], ...attrs });
 };
 
+/** Of a 1×1 kernel x is turned, channels last; of a larger one its views are made, and joined. */
 const bytesInInt8 = ({ inputs: [x, w], outputs: [y] }: OpContext<unknown>): number => {
   const [b, n, ...rest] = y!.shape as [number, number, ...number[]];
-  return (
-    int8Workspace(b * size(rest), x!.shape[1]! * size(w!.shape.slice(2)), n) / (size(w!.shape.slice(2)) > 1 ? 2 : 1)
-  );
+  const taps = size(w!.shape.slice(2));
+  return int8Workspace([b * size(rest), x!.shape[1]! * taps, n], taps === 1 ? 5 : 2);
 };
 
 /** Above this, the copies that Winograd's form makes of a picture cost more memory than it is worth. */

@@ -70,8 +70,9 @@ export function int8Convolution(
   return picturesOf(toFloat(g, [rows, values, scale, scales, origin, ...(bias ? ["", bias] : [])]));
 }
 
-/** Bytes that these take beside input and result. */
-export const int8Workspace = (m: number, k: number, n: number): number => 5 * m * k + 4 * m * n;
+/** Bytes that products of (m, k) with (k, n) take beside input and result, `each` of them for a number of the input. */
+export const int8Workspace = ([m, k, n]: readonly [number, number, number], each: number): number =>
+  each * m * k + 4 * m * n;
 
 function external(g: GraphBuilder, weight: Tensor, use: Int8Use): { values: string; scales: string } {
   const { values, scales } = int8Matrix(int8Ref(weight)!, use);

@@ -96,7 +96,7 @@ const gemm: Op<MatmulAttrs> = {
   workspace: (ctx) => {
     const { inputs, outputs } = ctx;
     const [m, k] = inputs[0]!.shape as [number, number];
-    return gemm.int8!(ctx) ? int8Workspace(m, k, outputs[0]!.shape[1]!) : 0;
+    return gemm.int8!(ctx) ? int8Workspace([m, k, outputs[0]!.shape[1]!], 1) : 0;
   },
   lower: (g, names, ctx) => {
     const { attrs, inputs, outputs } = ctx;

@@ -11,7 +11,7 @@ test("results live from where they are made to where they are last read, a view 
   const y = matmul(x, x);
   const z = matmul(y, x); // x, y and z
   const flat = reshape(z, [256]);
-  expect(costOf([silu(z)])).toEqual({ flops: 2 * 2 * 16 ** 3, liveBytes: 3 * MATRIX, weightBytes: 0 });
+  expect(costOf([silu(z)])).toEqual({ flops: 2 * 2 * 16 ** 3, int8Flops: 0, liveBytes: 3 * MATRIX, weightBytes: 0 });
   expect(costOf([flat]).liveBytes).toBe(3 * MATRIX);
   // y is held for the sum: x, y, z and silu(z)
   expect(costOf([add(silu(z), y)]).liveBytes).toBe(4 * MATRIX);

@@ -10,9 +10,10 @@ export interface PrepareInt8Options extends Omit<Int8Options, "uses"> {
 
 /** Makes the copies of a model loaded with `int8` that aren't in the cache folder yet. Without `int8` it does nothing. */
 export async function prepareInt8(
-  { unet, textEncoder, tokenizer }: StableDiffusionModel,
+  { int8, unet, textEncoder, tokenizer }: StableDiffusionModel,
   { gradients, ...options }: PrepareInt8Options,
 ): Promise<void> {
+  if (!int8) return;
   const { weights, config } = unet;
   const side = 2 ** config.block_out_channels.length; // any that can be halved often enough: weights are what counts
   const y = unet2DConditionModel(weights, config, {

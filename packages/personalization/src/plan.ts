@@ -7,8 +7,6 @@ export interface PersonalizePlan {
   /** Peak resident memory of the process that computes, mapped weight files included. */
   readonly bytes: number;
   readonly flops: number;
-  /** Those of them that are made in 8 bits. */
-  readonly int8Flops: number;
   /** Of the whole job on this machine; undefined if it is too short to be worth measuring the machine. */
   readonly seconds: number | undefined;
   /** What the backward pass computes again instead of keeping (TuningOptions). */
@@ -41,7 +39,7 @@ export async function planPersonalization(
   const peak = (costs: readonly Cost[]): number =>
     BASE_BYTES + Math.max(0, ...costs.map((c) => HELD * c.liveBytes + c.weightBytes));
   const ways = options.recompute === undefined ? RECOMPUTE : [options.recompute];
-  let plan: Omit<PersonalizePlan, "seconds"> | undefined;
+  let plan: (Omit<PersonalizePlan, "seconds"> & Pick<Cost, "int8Flops">) | undefined;
   for (const recompute of ways) {
     const tuning = options.steps > 0 ? tuningCost(model, latents, { ...options, recompute }) : undefined;
     const bytes = peak([...before, ...(tuning ? [tuning.part] : [])]);
@@ -51,10 +49,11 @@ export async function planPersonalization(
     plan = { bytes, flops, int8Flops, recompute, fits: bytes <= available };
     if (plan.fits) break;
   }
-  const { flops, int8Flops } = plan!;
-  if (flops < SHORT_FLOPS) return { ...plan!, seconds: undefined };
+  const { int8Flops, ...told } = plan!;
+  const { flops } = told;
+  if (flops < SHORT_FLOPS) return { ...told, seconds: undefined };
   const rate = SHARE_OF_PRODUCTS * (await productRate(runtime));
-  return { ...plan!, seconds: START_SECONDS + (flops - int8Flops + int8Flops / INT8_SPEED) / rate };
+  return { ...told, seconds: START_SECONDS + (flops - int8Flops + int8Flops / INT8_SPEED) / rate };
 }
 
 /** What large models reach as a whole of the FLOP/s of matrix products (docs/results/sd15.md). */

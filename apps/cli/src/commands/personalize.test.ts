@@ -2,7 +2,7 @@ import { expect, test } from "vitest";
 import { planLines } from "./personalize.ts";
 
 test("a long job says what it needs; short memory what is done about it, or that nothing more can be", () => {
-  const plan = { bytes: 5.74e9, flops: 3e13, int8Flops: 0, seconds: 171, recompute: undefined, fits: true };
+  const plan = { bytes: 5.74e9, flops: 3e13, seconds: 171, recompute: undefined, fits: true };
   expect(planLines(plan)).toEqual(["Needs 5.7 GB of memory and about 02:51 (minutes:seconds)"]);
   expect(planLines({ ...plan, seconds: undefined })).toEqual([]);
   expect(planLines({ ...plan, recompute: 200 })).toEqual([

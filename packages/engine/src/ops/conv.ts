@@ -1,5 +1,5 @@
 /** 2-D convolution (cross-correlation, as torch) and its two gradients, each an op of its own. */
-import { defineOp1, type Int8Use, type Op, type OpContext } from "../core/op.ts";
+import { defineOp1, type Int8Use, type OpContext } from "../core/op.ts";
 import { expectRank, ShapeError, show, size } from "../core/shape.ts";
 import type { Shape, Tensor } from "../core/tensor.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
@@ -36,7 +36,9 @@ const onnxAttrs = ({ stride, padding }: ConvAttrs, [kh, kw]: Shape): Record<stri
   pads: [padding, padding, padding, padding],
 });
 
-const conv: Op<ConvAttrs> = {
+const convInInt8 = ({ inputs: [, w] }: OpContext<ConvAttrs>): Int8Use | undefined => int8Ref(w!) && "forward";
+
+const convOp = defineOp1<ConvAttrs>({
   name: "conv2d",
   infer: ([x, w], attrs) => {
     expectRank(x!.shape, 4, "conv2d input");
@@ -50,14 +52,14 @@ const conv: Op<ConvAttrs> = {
     return { shape: [b, o, outExtent(h, kh, attrs), outExtent(wd, kw, attrs)], dtype: x!.dtype };
   },
   flops: ({ inputs: [, w], outputs: [y] }) => 2 * size(y!.shape) * size(w!.shape.slice(1)),
-  int8: ({ inputs: [, w] }) => (int8Ref(w!) ? "forward" : undefined),
+  int8: convInInt8,
   workspace: (ctx) =>
-    conv.int8!(ctx)
+    convInInt8(ctx)
       ? bytesInInt8(ctx)
       : workspace(ctx.inputs[0]!.shape, ctx.inputs[1]!.shape, ctx.inputs[1]!.shape[0]!, ctx.attrs),
   lower: (g, names, ctx) => {
     const { attrs, inputs } = ctx;
-    const use = g.device === "cpu" ? conv.int8!(ctx) : undefined;
+    const use = g.device === "cpu" ? convInInt8(ctx) : undefined;
     return use ? inInt8(g, names, ctx, use, attrs) : convolve(g, names, inputs[0]!.shape, inputs[1]!.shape, attrs);
   },
   vjp: ({ inputs: [x, w, b], attrs }, [dy]) => [
@@ -65,8 +67,7 @@ const conv: Op<ConvAttrs> = {
     conv2dWeightGrad(x!, dy!, w!.shape, attrs),
     ...(b ? [sum(dy!, [0, 2, 3])] : []),
   ],
-};
-const convOp = defineOp1(conv);
+});
 
 /** The product in 8 bits of x, or dy, with the kernel. */
 const inInt8 = (
@@ -143,21 +144,23 @@ export const conv2dInputGrad: (dy: Tensor, w: Tensor, shape: Shape, attrs: ConvA
   attrs,
 ) => inputGradOp([dy, w], { ...attrs, shape });
 
-const inputGrad: Op<ConvAttrs & { shape: Shape }> = {
+const inputGradInInt8 = ({ inputs: [, w], attrs: { stride, padding } }: OpContext<ConvAttrs>): Int8Use | undefined => {
+  const [, , kh, kw] = w!.shape;
+  return int8Ref(w!) && stride === 1 && kh === kw && kh === 2 * padding + 1 ? "inputGrad" : undefined;
+};
+
+const inputGradOp = defineOp1<ConvAttrs & { shape: Shape }>({
   name: "conv2dInputGrad",
   infer: ([dy], { shape }) => ({ shape, dtype: dy!.dtype }),
-  int8: ({ inputs: [, w], attrs: { stride, padding } }) => {
-    const [, , kh, kw] = w!.shape;
-    return int8Ref(w!) && stride === 1 && kh === kw && kh === 2 * padding + 1 ? "inputGrad" : undefined;
-  },
+  int8: inputGradInInt8,
   workspace: (ctx) => {
     const [dy, w] = ctx.inputs;
-    return inputGrad.int8!(ctx) ? bytesInInt8(ctx) : workspace(dy!.shape, w!.shape, ctx.attrs.shape[1]!, ctx.attrs);
+    return inputGradInInt8(ctx) ? bytesInInt8(ctx) : workspace(dy!.shape, w!.shape, ctx.attrs.shape[1]!, ctx.attrs);
   },
   flops: ({ inputs: [dy, w] }) => 2 * size(dy!.shape) * size(w!.shape.slice(1)),
   lower: (g, [dy, w], ctx) => {
     const { attrs, inputs } = ctx;
-    const use = g.device === "cpu" ? inputGrad.int8!(ctx) : undefined;
+    const use = g.device === "cpu" ? inputGradInInt8(ctx) : undefined;
     if (use) return inInt8(g, [dy!, w!], ctx, use, attrs);
     const [, c, h] = attrs.shape as [number, number, number];
     const [o, , kh, kw] = inputs[1]!.shape as [number, number, number, number];
@@ -184,8 +187,7 @@ const inputGrad: Op<ConvAttrs & { shape: Shape }> = {
     conv2d(ddx!, w!, undefined, attrs),
     conv2dWeightGrad(ddx!, dy!, w!.shape, attrs),
   ],
-};
-const inputGradOp = defineOp1(inputGrad);
+});
 
 function pointwiseInputGrad(g: GraphBuilder, dy: string, w: string, [b, , h, wd]: Shape, c: number, o: number): string {
   const wt = g.transpose(g.reshape(w, [o, c]), [1, 0]);

@@ -1,5 +1,5 @@
 /** Matrix products. */
-import { defineOp1, type Op, type OpContext } from "../core/op.ts";
+import { defineOp1, type Int8Use, type OpContext } from "../core/op.ts";
 import { broadcast, ShapeError, show, size } from "../core/shape.ts";
 import type { Tensor } from "../core/tensor.ts";
 import { int8Ref } from "../weights/int8.ts";
@@ -86,22 +86,27 @@ const matmulOp = defineOp1<MatmulAttrs>({
   vjp: ({ inputs: [a, b], attrs }, [dy]) => matmulVjp(a!, b!, attrs, dy!),
 });
 
+const gemmInInt8 = ({
+  inputs: [, b],
+  attrs: { transA, transB, alpha },
+}: OpContext<MatmulAttrs>): Int8Use | undefined =>
+  transA || alpha !== 1 || !int8Ref(b!) ? undefined : transB ? "forward" : "inputGrad";
+
 /** α·op(a)·op(b) + c for matrices; c broadcasts. */
-const gemm: Op<MatmulAttrs> = {
+const gemmOp = defineOp1<MatmulAttrs>({
   name: "gemm",
   infer: ([a, b], attrs) => ({ shape: productShape(a!, b!, attrs), dtype: a!.dtype }),
   flops: productFlops,
-  int8: ({ inputs: [, b], attrs: { transA, transB, alpha } }) =>
-    transA || alpha !== 1 || !int8Ref(b!) ? undefined : transB ? "forward" : "inputGrad",
+  int8: gemmInInt8,
   workspace: (ctx) => {
     const { inputs, outputs } = ctx;
     const [m, k] = inputs[0]!.shape as [number, number];
-    return gemm.int8!(ctx) ? int8Workspace([m, k, outputs[0]!.shape[1]!], 1) : 0;
+    return gemmInInt8(ctx) ? int8Workspace([m, k, outputs[0]!.shape[1]!], 1) : 0;
   },
   lower: (g, names, ctx) => {
     const { attrs, inputs, outputs } = ctx;
     const [m, n] = outputs[0]!.shape as [number, number];
-    const use = g.device === "cpu" ? gemm.int8!(ctx) : undefined;
+    const use = g.device === "cpu" ? gemmInInt8(ctx) : undefined;
     if (use) return int8Product(g, names[0]!, m, { weight: inputs[1]!, use, bias: names[2] });
     return product(g, names, [m, n, inputs[0]!.shape[attrs.transA ? 0 : 1]!], attrs);
   },
@@ -109,8 +114,7 @@ const gemm: Op<MatmulAttrs> = {
     ...matmulVjp(a!, b!, attrs, dy!),
     ...(c ? [unbroadcast(dy!, c.shape)] : []),
   ],
-};
-const gemmOp = defineOp1(gemm);
+});
 
 /**
  * x·wᵀ + b, as torch's Linear.

@@ -1,5 +1,5 @@
 /**
- * Copies of weights in 8 bits. A CPU that multiplies bytes (VNNI) makes products with them two to three times as fast
+ * Copies of weights in 8 bits. A CPU that multiplies bytes (VNNI) makes products with them up to three times as fast
  * (docs/decisions/0009-int8.md). They lie in the cache folder, made once and mapped from there as any weight.
  */
 import { createHash } from "node:crypto";
@@ -27,12 +27,17 @@ const LEAST = 32;
 /** `base` whose matrices and kernels a CPU multiplies in 8 bits. Values, gradients of other inputs and keys stay the same. */
 export function int8Weights(base: Weights): Weights {
   expectBytesMultiplied();
+  const folders = new Map<string, string>();
+  const folderOf = (file: string): string => {
+    if (!folders.has(file)) folders.set(file, copiesFolder(file));
+    return folders.get(file)!;
+  };
   return view({
     get: (key, shape, init) => {
       const t = base.get(key, shape, init);
       if (t.node.op !== (weightOp as unknown) || !hasCopies(t.shape)) return t;
       const ref = t.node.attrs.ref as WeightRef;
-      return weight({ ...ref, int8: copiesFolder(ref.file) });
+      return weight({ ...ref, int8: folderOf(ref.file) });
     },
     has: (key) => base.has(key),
     lowRank: (key) => base.lowRank(key),

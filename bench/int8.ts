@@ -84,7 +84,7 @@ const median = (list: number[]): number => list.sort((a, b) => a - b)[list.lengt
 
 const whole = await gradients(loadModel(values.model));
 const model = loadModel(values.model, { int8: true });
-await prepareInt8(model, { gradients: true });
+await prepareInt8(model);
 const short = await gradients(model);
 const report = Object.fromEntries(
   Object.keys(whole[0]!).map((key) => {

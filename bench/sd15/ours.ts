@@ -126,7 +126,7 @@ async function generation(): Promise<Report> {
 /** With --int8 the copies are made before anything is timed, as they are once for all. */
 async function openModel(): Promise<StableDiffusionModel> {
   const model = loadModel(values.model, { int8: values.int8 });
-  if (values.int8) await prepareInt8(model, { gradients: true });
+  if (values.int8) await prepareInt8(model);
   return model;
 }
 

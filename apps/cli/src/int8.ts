@@ -22,16 +22,14 @@ export function expectInt8OnCpu({ int8, device }: { readonly int8: boolean; read
 }
 
 interface Copying {
-  readonly gradients: boolean;
   readonly progress: Progress;
   readonly signal: AbortSignal;
 }
 
 /** Makes the copies that a model opened with --int8 needs and that aren't there yet. @throws the signal's reason */
-export async function makeCopies(model: StableDiffusionModel, { gradients, progress, signal }: Copying): Promise<void> {
+export async function makeCopies(model: StableDiffusionModel, { progress, signal }: Copying): Promise<void> {
   let bar: Bar | undefined;
   await prepareInt8(model, {
-    gradients,
     signal,
     onProgress: (done, total) => {
       bar ??= progress.bar("Weights in 8 bits", total);

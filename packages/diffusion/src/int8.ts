@@ -3,15 +3,10 @@ import { type Int8Options, input, makeInt8Copies } from "@likeness/engine";
 import type { StableDiffusionModel } from "./loading.ts";
 import { unet2DConditionModel } from "./models/unet-2d-condition.ts";
 
-export interface PrepareInt8Options extends Omit<Int8Options, "uses"> {
-  /** Whether gradients are wanted too, which need a second copy of each weight. */
-  readonly gradients: boolean;
-}
-
 /** Makes the copies of a model loaded with `int8` that aren't in the cache folder yet. Without `int8` it does nothing. */
 export async function prepareInt8(
   { int8, unet, textEncoder, tokenizer }: StableDiffusionModel,
-  { gradients, ...options }: PrepareInt8Options,
+  options: Int8Options = {},
 ): Promise<void> {
   if (!int8) return;
   const { weights, config } = unet;
@@ -21,5 +16,5 @@ export async function prepareInt8(
     timestep: input("timestep", [1]),
     encoderHiddenStates: input("context", [1, tokenizer.modelMaxLength, textEncoder.config.hidden_size]),
   });
-  await makeInt8Copies([y], { ...options, uses: gradients ? ["forward", "inputGrad"] : ["forward"] });
+  await makeInt8Copies([y], options);
 }

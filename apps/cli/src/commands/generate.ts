@@ -164,7 +164,7 @@ export default defineCommand({
       print(json ? { path, seed: seed + i } : path);
     };
 
-    if (options.int8) await makeCopies(model, { gradients: false, progress, signal });
+    if (options.int8) await makeCopies(model, { progress, signal });
     const runtime = await startRuntime({ device: options.device as Device, widenWeights: options.widenWeights });
     let bar: Bar | undefined;
     try {

@@ -111,7 +111,7 @@ export default defineCommand({
     const model = openModel(options);
     const encoder = options.encoder === undefined ? findEncoder(model) : openEncoder(options.encoder, model);
     const { steps, lr, token, classWord, rank, seed, device } = options;
-    if (options.int8) await makeCopies(model, { gradients: steps > 0, progress, signal });
+    if (options.int8) await makeCopies(model, { progress, signal });
     const runtime = await startRuntime({ device: device as Device });
     let bar: Bar | undefined;
     try {

@@ -73,8 +73,9 @@ export async function generate(
   const steps = Math.ceil(numImages / most) * perBatch;
 
   const posterior = initImage && (await encodeImage(runtime, model, initImage, [width, height], signal));
-  let unet = await compileUNet(runtime, denoiser, prompts.length * most, shape);
-  const condition = await denoiser.condition(prompts);
+  // the text encoder's graph is made while the UNet's is loaded
+  const both = [compileUNet(runtime, denoiser, prompts.length * most, shape), denoiser.condition(prompts)] as const;
+  let [unet, condition] = await Promise.all(both);
   tellCut(model, prompts, options);
   options.onStep?.({ step: 0, steps });
   const latents = new Float32Array(numImages * size);

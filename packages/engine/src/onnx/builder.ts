@@ -81,7 +81,8 @@ export class GraphBuilder {
   }
 
   fill(value: number, count: number): string {
-    return this.initializer(new Float32Array(count).fill(value), [count], "float32", `fill ${value} ${count}`);
+    const key = `fill ${value} ${count}`;
+    return this.known.get(key) ?? this.initializer(new Float32Array(count).fill(value), [count], "float32", key);
   }
 
   initializer(data: ConstantData, shape: Shape, dtype: DType, key?: string): string {

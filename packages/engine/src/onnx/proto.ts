@@ -32,28 +32,32 @@ export interface ModelProto {
   readonly opset: number;
 }
 
-class Writer {
-  private readonly chunks: Uint8Array[] = [];
-  length = 0;
+/** Bytes that a message's length takes, whatever it is: it is known last, and protobuf reads a varint with more bytes than it needs. */
+const LENGTH_BYTES = 5;
 
-  private push(bytes: Uint8Array): void {
-    this.chunks.push(bytes);
-    this.length += bytes.length;
+class Writer {
+  private buffer = Buffer.allocUnsafe(1 << 20);
+  private length = 0;
+
+  private room(n: number): void {
+    if (this.length + n <= this.buffer.length) return;
+    const larger = Buffer.allocUnsafe(Math.max(2 * this.buffer.length, this.length + n));
+    this.buffer.copy(larger, 0, 0, this.length);
+    this.buffer = larger;
   }
 
   private varint(value: number): void {
-    const bytes: number[] = [];
+    this.room(10);
     if (value < 0) {
       // int64 in two's complement: ten bytes
       let v = BigInt.asUintN(64, BigInt(value));
-      for (; v > 127n; v >>= 7n) bytes.push(Number(v & 127n) | 128);
-      bytes.push(Number(v));
+      for (; v > 127n; v >>= 7n) this.buffer[this.length++] = Number(v & 127n) | 128;
+      this.buffer[this.length++] = Number(v);
     } else {
       let v = value;
-      for (; v > 127; v = Math.floor(v / 128)) bytes.push((v % 128) | 128);
-      bytes.push(v);
+      for (; v > 127; v = Math.floor(v / 128)) this.buffer[this.length++] = (v % 128) | 128;
+      this.buffer[this.length++] = v;
     }
-    this.push(Uint8Array.from(bytes));
   }
 
   int(field: number, value: number): this {
@@ -64,36 +68,37 @@ class Writer {
 
   float(field: number, value: number): this {
     this.varint(field * 8 + 5);
-    this.push(new Uint8Array(Float32Array.of(value).buffer));
+    this.room(4);
+    this.length = this.buffer.writeFloatLE(value, this.length);
     return this;
   }
 
   bytes(field: number, value: Uint8Array | string): this {
-    const data = typeof value === "string" ? new TextEncoder().encode(value) : value;
+    const n = typeof value === "string" ? Buffer.byteLength(value) : value.length;
     this.varint(field * 8 + 2);
-    this.varint(data.length);
-    this.push(data);
+    this.varint(n);
+    this.room(n);
+    if (typeof value === "string") this.buffer.write(value, this.length);
+    else this.buffer.set(value, this.length);
+    this.length += n;
     return this;
   }
 
   message(field: number, write: (w: Writer) => void): this {
-    const w = new Writer();
-    write(w);
     this.varint(field * 8 + 2);
-    this.varint(w.length);
-    for (const chunk of w.chunks) this.chunks.push(chunk);
-    this.length += w.length;
+    this.room(LENGTH_BYTES);
+    const from = this.length + LENGTH_BYTES;
+    this.length = from;
+    write(this);
+    let n = this.length - from;
+    for (let i = LENGTH_BYTES; i > 0; i--, n = Math.floor(n / 128))
+      this.buffer[from - i] = (n % 128) | (i > 1 ? 128 : 0);
     return this;
   }
 
+  /** What was written; the writer is done with. */
   finish(): Uint8Array {
-    const out = new Uint8Array(this.length);
-    let at = 0;
-    for (const chunk of this.chunks) {
-      out.set(chunk, at);
-      at += chunk.length;
-    }
-    return out;
+    return this.buffer.subarray(0, this.length);
   }
 }
 

@@ -55,7 +55,7 @@ const convOp = defineOp1<ConvAttrs>({
   int8: convInInt8,
   workspace: (ctx) =>
     convInInt8(ctx)
-      ? bytesInInt8(ctx)
+      ? bytesInInt8(ctx, "forward")
       : workspace(ctx.inputs[0]!.shape, ctx.inputs[1]!.shape, ctx.inputs[1]!.shape[0]!, ctx.attrs),
   lower: (g, names, ctx) => {
     const { attrs, inputs } = ctx;
@@ -82,10 +82,10 @@ const inInt8 = (
 };
 
 /** Of a 1×1 kernel x is turned, channels last; of a larger one its views are made, and joined. */
-const bytesInInt8 = ({ inputs: [x, w], outputs: [y] }: OpContext<unknown>): number => {
+const bytesInInt8 = ({ inputs: [x, w], outputs: [y] }: OpContext<unknown>, use: Int8Use): number => {
   const [b, n, ...rest] = y!.shape as [number, number, ...number[]];
   const taps = size(w!.shape.slice(2));
-  return int8Workspace([b * size(rest), x!.shape[1]! * taps, n], taps === 1 ? 5 : 2);
+  return int8Workspace([b * size(rest), x!.shape[1]! * taps, n], taps === 1 ? 5 : 2, use);
 };
 
 /** Above this, the copies that Winograd's form makes of a picture cost more memory than it is worth. */
@@ -155,7 +155,8 @@ const inputGradOp = defineOp1<ConvAttrs & { shape: Shape }>({
   int8: inputGradInInt8,
   workspace: (ctx) => {
     const [dy, w] = ctx.inputs;
-    return inputGradInInt8(ctx) ? bytesInInt8(ctx) : workspace(dy!.shape, w!.shape, ctx.attrs.shape[1]!, ctx.attrs);
+    const use = inputGradInInt8(ctx);
+    return use ? bytesInInt8(ctx, use) : workspace(dy!.shape, w!.shape, ctx.attrs.shape[1]!, ctx.attrs);
   },
   flops: ({ inputs: [dy, w] }) => 2 * size(dy!.shape) * size(w!.shape.slice(1)),
   lower: (g, [dy, w], ctx) => {

@@ -1,5 +1,6 @@
 /** ONNX nodes of products with weights in 8 bits. */
 import type { Int8Use } from "../core/op.ts";
+import { size } from "../core/shape.ts";
 import type { Tensor } from "../core/tensor.ts";
 import type { GraphBuilder } from "../onnx/builder.ts";
 import { int8Matrix, int8Ref } from "../weights/int8.ts";
@@ -15,11 +16,12 @@ interface Product {
 
 /** x (m, k) by a weight, each row in 8 bits of its own range: |x − x̂| ≤ max|x| / 254. */
 export function int8Product(g: GraphBuilder, x: string, m: number, { weight, use, bias }: Product): string {
-  const { values, scales } = external(g, weight, use);
-  const [bytes, scale] = g.once(`rows of ${x} in 8 bits`, () => rowsInInt8(g, x, m)) as [string, string];
+  const { values, scales, scaled } = external(g, weight, use);
+  const numbers = scaled ? g.add("Mul", [x, scaled]) : x;
+  const [bytes, scale] = g.once(`rows of ${numbers} in 8 bits`, () => rowsInInt8(g, numbers, m)) as [string, string];
   const y = toFloat(g, [bytes, values, g.scalar(1), scales, zero(g)]);
-  const scaled = g.add("Mul", [y, scale]);
-  return bias ? g.add("Add", [scaled, bias]) : scaled;
+  const rows = g.add("Mul", [y, scale]);
+  return bias ? g.add("Add", [rows, bias]) : rows;
 }
 
 /** The rows as bytes, and the (m, 1) factors that make numbers of them again. */
@@ -55,8 +57,9 @@ export function int8Convolution(
     const rows = g.reshape(g.transpose(g.reshape(x, [b!, c!, h! * w!]), [0, 2, 1]), [m, c!]);
     return picturesOf(int8Product(g, rows, m, { weight, use, bias }));
   }
-  const { values, scales } = external(g, weight, use);
-  const quantized = g.once(`${x} in 8 bits`, () => g.addMany("DynamicQuantizeLinear", 3, [x]));
+  const { values, scales, scaled } = external(g, weight, use);
+  const numbers = scaled ? g.add("Mul", [x, g.reshape(scaled, [c!, 1, 1])]) : x;
+  const quantized = g.once(`${numbers} in 8 bits`, () => g.addMany("DynamicQuantizeLinear", 3, [numbers]));
   const [bytes, scale, origin] = quantized as [string, string, string];
   const last = g.transpose(bytes, [0, 2, 3, 1]);
   const padded = padding
@@ -66,17 +69,42 @@ export function int8Convolution(
     const [i, j] = [Math.floor(tap / kw), tap % kw];
     return g.slice(padded, [i, j], [i + (oh! - 1) * stride + 1, j + (ow! - 1) * stride + 1], [1, 2], [stride, stride]);
   });
+  if (use === "inputGrad") views.reverse(); // the kernel turned around
   const rows = g.reshape(g.add("Concat", views, { axis: 3 }), [m, kh * kw * c!]);
   return picturesOf(toFloat(g, [rows, values, scale, scales, origin, ...(bias ? ["", bias] : [])]));
 }
 
-/** Bytes that products of (m, k) with (k, n) take beside input and result, `each` of them for a number of the input. */
-export const int8Workspace = ([m, k, n]: readonly [number, number, number], each: number): number =>
-  each * m * k + 4 * m * n;
+/**
+ * Bytes that a product of (m, k) with (k, n) takes beside its input and result. `each` of them for a number of the input; for a gradient
+ * the input is multiplied by the factors first, and later the weight turned.
+ */
+export function int8Workspace([m, k, n]: readonly [number, number, number], each: number, use: Int8Use): number {
+  const product = each * m * k + 4 * m * n;
+  return use === "forward" ? product : Math.max((each + 4) * m * k, product + k * n);
+}
 
-function external(g: GraphBuilder, weight: Tensor, use: Int8Use): { values: string; scales: string } {
-  const { values, scales } = int8Matrix(int8Ref(weight)!, use);
-  return { values: g.external(values), scales: g.external(scales) };
+interface External {
+  readonly values: string;
+  readonly scales: string;
+  /** What the columns of x must be multiplied by first. */
+  readonly scaled?: string;
+}
+
+/**
+ * The bytes of a weight as the right side of a product: forward (kh·kw·C, O), whose columns have the factors. For the gradient to the input the same
+ * bytes turned, (kh·kw·O, C): there the factors belong to the columns of x.
+ */
+function external(g: GraphBuilder, weight: Tensor, use: Int8Use): External {
+  const copy = int8Matrix(int8Ref(weight)!);
+  const [values, scales] = [g.external(copy.values), g.external(copy.scales)];
+  if (use === "forward") return { values, scales };
+  const [o, c] = weight.shape as [number, number];
+  const taps = size(weight.shape) / (o * c);
+  const turned =
+    taps === 1
+      ? g.transpose(values, [1, 0])
+      : g.reshape(g.transpose(g.reshape(values, [taps, c, o]), [0, 2, 1]), [taps * o, c]);
+  return { values: turned, scales: g.scalar(1), scaled: scales };
 }
 
 const toFloat = (g: GraphBuilder, inputs: readonly string[]): string =>

@@ -101,7 +101,8 @@ const gemmOp = defineOp1<MatmulAttrs>({
   workspace: (ctx) => {
     const { inputs, outputs } = ctx;
     const [m, k] = inputs[0]!.shape as [number, number];
-    return gemmInInt8(ctx) ? int8Workspace([m, k, outputs[0]!.shape[1]!], 1) : 0;
+    const use = gemmInInt8(ctx);
+    return use ? int8Workspace([m, k, outputs[0]!.shape[1]!], 1, use) : 0;
   },
   lower: (g, names, ctx) => {
     const { attrs, inputs, outputs } = ctx;

@@ -32,7 +32,13 @@ const A_T: Matrix = [
 ];
 
 /** m·X·mᵀ as one matrix on the flattened X. */
-const bothSides = (m: Matrix): number[] => m.flatMap((p) => m.flatMap((q) => p.flatMap((a) => q.map((b) => a * b))));
+const bothSides = (m: Matrix): Float32Array =>
+  Float32Array.from(m.flatMap((p) => m.flatMap((q) => p.flatMap((a) => q.map((b) => a * b)))));
+
+const PICTURE = bothSides(B_T);
+const KERNEL = bothSides(G);
+const KERNEL_TURNED = KERNEL.map((_, i) => KERNEL[i - (i % 9) + 8 - (i % 9)]!);
+const RESULT = bothSides(A_T);
 
 const TILE = 4;
 const SPAN = 6;
@@ -81,7 +87,7 @@ export function winograd(
       g.add("com.microsoft:FusedMatMul", [only ?? kernelOf(part), pictures], { transA: Number(transposed) }),
     );
     const flat = g.reshape(joined(g, products, 1), [36, to * b! * count * columns]);
-    const y = g.add("MatMul", [g.floats(bothSides(A_T), [16, 36]), flat]);
+    const y = g.add("MatMul", [g.initializer(RESULT, [16, 36], "float32", "winograd result"), flat]);
     const back = b === 1 ? y : g.transpose(g.reshape(y, [16 * to, b!, count * columns]), [1, 0, 2]);
     return g.add("DepthToSpace", [g.reshape(back, [b!, 16 * to, count, columns])], { blocksize: TILE });
   });
@@ -97,11 +103,12 @@ function transformedKernels(
   [start, n]: Part,
   transposed: boolean,
 ): string {
-  const kernel = bothSides(G);
-  const turned = transposed ? kernel.map((_, i) => kernel[i - (i % 9) + 8 - (i % 9)]!) : kernel;
+  const transform = transposed
+    ? g.initializer(KERNEL_TURNED, [36, 9], "float32", "winograd kernel turned")
+    : g.initializer(KERNEL, [36, 9], "float32", "winograd kernel");
   const part = n === (transposed ? c : o) ? w : g.slice(w, [start], [start + n], [Number(transposed)]);
   const [rows, columns] = transposed ? [o, n] : [n, c];
-  const u = g.add("Gemm", [g.floats(turned, [36, 9]), g.reshape(part, [rows * columns, 9])], { transB: 1 });
+  const u = g.add("Gemm", [transform, g.reshape(part, [rows * columns, 9])], { transB: 1 });
   return g.reshape(u, [36, rows, columns]);
 }
 
@@ -117,7 +124,10 @@ function transformedPictures(
   const tiles = withNext(g, withNext(g, blocks, 2, 5, columns), 1, 4, rows);
   const flat = b === 1 ? tiles : g.transpose(g.reshape(tiles, [b, SPAN ** 2 * c, rows * columns]), [1, 0, 2]);
   const count = b * rows * columns;
-  const v = g.add("MatMul", [g.floats(bothSides(B_T), [36, 36]), g.reshape(flat, [36, c * count])]);
+  const v = g.add("MatMul", [
+    g.initializer(PICTURE, [36, 36], "float32", "winograd picture"),
+    g.reshape(flat, [36, c * count]),
+  ]);
   return g.reshape(v, [36, c, count]);
 }
 

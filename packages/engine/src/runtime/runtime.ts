@@ -21,7 +21,11 @@ import {
 
 type Call = <T>(method: string, args: readonly unknown[], signal?: AbortSignal, onSent?: () => void) => Promise<T>;
 
-/** A runtime on one execution provider. Close it when done. @throws RuntimeFailure if the device isn't there */
+/**
+ * A runtime on one execution provider. Close it when done. One on a CPU doesn't wait for its process to start: graphs are made in the
+ * meantime.
+ * @throws RuntimeFailure if the device isn't there
+ */
 export async function startRuntime({
   device = "cpu",
   threads = availableParallelism(),
@@ -42,8 +46,9 @@ export async function startRuntime({
     );
   }
   const child = new Child(device, threads);
-  const widened = await child.call<DType[]>("ready", []); // the provider is there, or its error comes now
-  return runtimeOver(device, widened, child.call, child.close, { widenOnce, keepPrograms });
+  const ready = child.call<DType[]>("ready", []);
+  ready.catch(() => {}); // on a CPU the first call has the error too
+  return runtimeOver(device, device === "cpu" ? [] : await ready, child.call, child.close, { widenOnce, keepPrograms });
 }
 
 function runtimeOver(

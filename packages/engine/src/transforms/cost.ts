@@ -1,6 +1,5 @@
 /** What a program will take, told from its graph before it is compiled. */
 import { inputOp, variableOp, type WeightRef, weightOp } from "../core/leaves.ts";
-import type { Int8Use } from "../core/op.ts";
 import { size } from "../core/shape.ts";
 import { ancestors, type Node, type Tensor } from "../core/tensor.ts";
 
@@ -42,8 +41,8 @@ export function costOf(outputs: readonly Tensor[]): Cost {
   const readWeight = (node: Node, x: Tensor): void => {
     if (x.node.op !== weightOp) return;
     const { file, offset, shape, length } = x.node.attrs.ref as WeightRef;
-    const int8 = int8Use(node, x);
-    weights.set(`${file} ${offset} ${int8 ?? ""}`, int8 ? size(shape) : length);
+    const int8 = inInt8(node, x);
+    weights.set(`${file} ${offset} ${int8}`, int8 ? size(shape) : length);
   };
   let [flops, int8Flops, live, peak] = [0, 0, 0, 0];
   for (const [at, node] of nodes.entries()) {
@@ -64,12 +63,11 @@ export function costOf(outputs: readonly Tensor[]): Cost {
   return { flops, int8Flops, liveBytes: peak, weightBytes: [...weights.values()].reduce((a, b) => a + b, 0) };
 }
 
-/** Which copy in 8 bits of this input the node reads on a CPU, if it reads one. */
-const int8Use = (node: Node, x: Tensor): Int8Use | undefined =>
-  x === node.inputs[1] ? node.op.int8?.(node) : undefined;
+/** Whether the node reads the copy in 8 bits of this input on a CPU. */
+const inInt8 = (node: Node, x: Tensor): boolean => x === node.inputs[1] && node.op.int8?.(node) !== undefined;
 
 /** Weights that this node widens to float32 for itself. */
 const widened = (node: Node): number =>
   node.inputs
-    .filter((x) => x.node.op === weightOp && (x.node.attrs.ref as WeightRef).dtype !== x.dtype && !int8Use(node, x))
+    .filter((x) => x.node.op === weightOp && (x.node.attrs.ref as WeightRef).dtype !== x.dtype && !inInt8(node, x))
     .reduce((n, x) => n + bytesOf(x), 0);

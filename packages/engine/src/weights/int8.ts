@@ -7,7 +7,6 @@ import { existsSync, mkdirSync, readFileSync, realpathSync, statSync } from "nod
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { type WeightRef, weight, weightOp } from "../core/leaves.ts";
-import type { Int8Use } from "../core/op.ts";
 import { size } from "../core/shape.ts";
 import { ancestors, type Shape, type Tensor } from "../core/tensor.ts";
 import { LikenessError } from "../errors.ts";
@@ -53,26 +52,21 @@ export function int8Ref({ node }: Tensor): WeightRef | undefined {
   return ref?.int8 === undefined ? undefined : ref;
 }
 
-/**
- * The copy of a weight W (O, C) or (O, C, kh, kw) for one use, made if it isn't there. Forward it is (kh·kw·C, O); for the gradient
- * (kh·kw·O, C), of the kernel turned around.
- */
-export function int8Matrix(ref: WeightRef, use: Int8Use): Int8Matrix {
-  const path = copyPath(ref, use);
-  if (!existsSync(path)) writeCopy(ref, use, path);
-  const [o, c] = ref.shape as [number, number];
-  const [n, k] = use === "forward" ? [o, size(ref.shape) / o] : [c, size(ref.shape) / c];
+/** The copy of a weight (O, C) or (O, C, kh, kw), made if it isn't there: (kh·kw·C, O), with a factor for each of the O. */
+export function int8Matrix(ref: WeightRef): Int8Matrix {
+  const path = copyPath(ref);
+  if (!existsSync(path)) writeCopy(ref, path);
+  const n = ref.shape[0]!;
+  const k = size(ref.shape) / n;
   return {
     scales: { file: path, offset: 0, length: 4 * n, dtype: "float32", shape: [n] },
     values: { file: path, offset: 4 * n, length: k * n, dtype: "int8", shape: [k, n] },
   };
 }
 
-const copyPath = ({ int8, offset, shape }: WeightRef, use: Int8Use): string =>
-  join(int8!, `${offset}-${shape.join("x")}.${use}`);
+const copyPath = ({ int8, offset, shape }: WeightRef): string => join(int8!, `${offset}-${shape.join("x")}`);
 
 export interface Int8Options {
-  readonly uses: readonly Int8Use[];
   onProgress?(done: number, total: number): void;
   readonly signal?: AbortSignal | undefined;
 }
@@ -80,16 +74,16 @@ export interface Int8Options {
 /** Makes the copies of all weights that `outputs` depend on, but for those that are there: else the first graph makes them. */
 export async function makeInt8Copies(
   outputs: readonly Tensor[],
-  { uses, onProgress, signal }: Int8Options,
+  { onProgress, signal }: Int8Options = {},
 ): Promise<void> {
   const missing = ancestors(outputs)
     .map((node) => int8Ref(node.outputs[0]!))
-    .flatMap((ref) => (ref ? uses.map((use) => [ref, use] as const) : []))
-    .filter(([ref, use]) => !existsSync(copyPath(ref, use)));
-  for (const [i, [ref, use]] of missing.entries()) {
+    .filter((ref) => ref !== undefined)
+    .filter((ref) => !existsSync(copyPath(ref)));
+  for (const [i, ref] of missing.entries()) {
     await new Promise(setImmediate);
     signal?.throwIfAborted();
-    int8Matrix(ref, use);
+    int8Matrix(ref);
     onProgress?.(i + 1, missing.length);
   }
 }
@@ -112,31 +106,24 @@ const cacheFolder = (): string =>
 /** Rows of the copy are filled this many at a time: they and what they are read from stay in the cache. */
 const BLOCK = 64;
 
-function writeCopy(ref: WeightRef, use: Int8Use, path: string): void {
+function writeCopy(ref: WeightRef, path: string): void {
   const [o, c] = ref.shape as [number, number];
   const taps = size(ref.shape) / (o * c);
   const w =
     ref.dtype === "float32" ? new Float32Array(readAt(ref.file, ref.offset, ref.length).buffer) : readWidened(ref);
-  const forward = use === "forward";
-  const [n, m] = forward ? [o, c] : [c, o];
-  const [columns, rows] = forward ? [c * taps, taps] : [taps, c * taps]; // what a step along n, and along m, is in w
-  const largest = new Float32Array(n);
-  for (let i = 0; i < w.length; i++) {
-    const at = forward ? Math.floor(i / columns) : Math.floor(i / taps) % c;
-    const x = Math.abs(w[i]!);
-    if (!(x <= largest[at]!)) largest[at] = x;
-  }
-  const scales = largest.map((x) => (x === 0 ? 1 : x / 127));
+  const scales = Float32Array.from({ length: o }, (_, j) => {
+    let largest = 0;
+    for (let i = j * c * taps; i < (j + 1) * c * taps; i++) largest = Math.max(largest, Math.abs(w[i]!));
+    return largest === 0 ? 1 : largest / 127;
+  });
   const values = new Int8Array(w.length);
-  for (let tap = 0; tap < taps; tap++) {
-    const source = forward ? tap : taps - 1 - tap;
-    for (let from = 0; from < m; from += BLOCK)
-      for (let j = 0; j < n; j++) {
+  for (let tap = 0; tap < taps; tap++)
+    for (let from = 0; from < c; from += BLOCK)
+      for (let j = 0; j < o; j++) {
         const inverse = 1 / scales[j]!;
-        for (let i = from; i < Math.min(m, from + BLOCK); i++)
-          values[(tap * m + i) * n + j] = Math.round(w[source + j * columns + i * rows]! * inverse);
+        for (let i = from; i < Math.min(c, from + BLOCK); i++)
+          values[(tap * c + i) * o + j] = Math.round(w[(j * c + i) * taps + tap]! * inverse);
       }
-  }
   atomicWrite(path, [new Uint8Array(scales.buffer), new Uint8Array(values.buffer)]);
 }
 

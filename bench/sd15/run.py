@@ -30,6 +30,7 @@ RUNS = [
     ("our dual-path step", "ours", "dual", []),
     ("our dual-path step, recompute 800", "ours", "dual", ["--recompute", "800"]),
     ("our dual-path step, 8 bits", "ours", "dual", ["--int8"]),
+    ("our dual-path step, 8 bits, recompute 800", "ours", "dual", ["--int8", "--recompute", "800"]),
     ("our sampling step, guided", "ours", "generate", []),
     ("our sampling step, guided, 8 bits", "ours", "generate", ["--int8"]),
     ("diffusers' sampling step, guided", "rival", "generate", []),
@@ -61,11 +62,14 @@ RATIOS = [
     ("anon_bytes", "our plain LoRA step, 8 bits, recompute 800", "PEFT's LoRA step", 1 / 3),
     ("step_s", "our dual-path step", "PEFT's LoRA step", 1.0),
     ("step_s", "our dual-path step, 8 bits", "PEFT's LoRA step", 1.0),
+    ("step_s", "our dual-path step, 8 bits, recompute 800", "PEFT's LoRA step", 1.0),
+    ("step_s", "our dual-path step, 8 bits, recompute 800", "our plain LoRA step, 8 bits, recompute 800", 1.35),
     ("step_s", "our dual-path step, 8 bits", "our plain LoRA step, 8 bits", 1.35),
     ("step_s", "our dual-path step", "our plain LoRA step", 1.35),
     ("step_s", "our sampling step, guided", "diffusers' sampling step, guided", 0.75),
     ("step_s", "our sampling step, guided, 8 bits", "diffusers' sampling step, guided", 0.75),
     ("start_s", "our sampling step, guided", "diffusers' sampling step, guided", 0.3),
+    ("start_s", "our sampling step, guided, 8 bits", "diffusers' sampling step, guided", 0.3),
 ]
 NAMES = {"step_s": "time", "peak_bytes": "peak memory", "anon_bytes": "anonymous memory", "start_s": "process start to the end of the first step, less one step"}
 

@@ -1,5 +1,5 @@
 /** diffusers' attention.py: multi-head attention, the GEGLU feed-forward, BasicTransformerBlock. */
-import { add, attention, gelu, mul, reshape, slice, type Tensor, transpose, type Weights } from "@likeness/engine";
+import { add, attention, gelu, mul, reshape, split, type Tensor, transpose, type Weights } from "@likeness/engine";
 import { layerNormLayer, linearLayer } from "./layers.ts";
 
 /** (B, N, heads·D) → (B, heads, N, D) */
@@ -32,8 +32,8 @@ export const feedForward = (w: Weights, x: Tensor): Tensor => feedForwardOut(w, 
 export function gated(w: Weights, x: Tensor): Tensor {
   const c = x.shape.at(-1)!;
   const h = linearLayer(w.at("net").at("0").at("proj"), x, 8 * c);
-  const last = h.shape.length - 1;
-  return mul(slice(h, [0], [4 * c], [last]), gelu(slice(h, [4 * c], [8 * c], [last])));
+  const [hidden, gate] = split(h, [4 * c, 4 * c], -1) as [Tensor, Tensor];
+  return mul(hidden, gelu(gate));
 }
 
 /** The feed-forward's last layer, which is affine: (B, N, 4·C) → (B, N, C). */

@@ -24,7 +24,7 @@ export interface Op<A extends Attrs = Attrs> {
   lower(g: GraphBuilder, inputs: readonly string[], ctx: OpContext<A>): string | readonly string[];
   /** Floating-point operations, two per multiply-add; left out where they are few beside the bytes that move. */
   flops?(ctx: OpContext<A>): number;
-  /** Whether a CPU takes the 8-bit copy of inputs[1], if that is a weight that has one, and which of its two. */
+  /** Whether a CPU takes the 8-bit copy of inputs[1], if that is a weight that has one, and what for. */
   int8?(ctx: OpContext<A>): Int8Use | undefined;
   /** Bytes that computing takes on the CPU beside inputs and outputs; left out where they are few. */
   workspace?(ctx: OpContext<A>): number;

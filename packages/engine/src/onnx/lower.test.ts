@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { weight } from "../core/leaves.ts";
+import { input, variable, weight } from "../core/leaves.ts";
 import { sum } from "../ops/index.ts";
 import { lower } from "./lower.ts";
 
@@ -9,4 +9,11 @@ test("weights that a device can't widen, and that don't fit into a model, are re
   expect(() => lower({ y: sum(w) }, "webgpu", new Set(["bfloat16"]))).toThrow(
     "bfloat16 weights, which this GPU can't widen (/models/big.safetensors): needed at most 1920 MiB of them as float32, found 2400 MiB. Use float32 files, or the CPU. [E_DEVICE]",
   );
+});
+
+test("an output may not be called as an input or a variable is", () => {
+  for (const leaf of [input, variable])
+    expect(() => lower({ x: sum(leaf("x", [2])) }, "cpu")).toThrow(
+      '"x" is an input or variable and an output too: give one of them another name.',
+    );
 });

@@ -31,6 +31,9 @@ export function lower(
   widenOnce = false,
 ): LoweredGraph {
   const nodes = ancestors(Object.values(outputs));
+  const [inputs, variables] = [leaves(nodes, inputOp), leaves(nodes, variableOp)];
+  const both = [...inputs, ...variables].find(({ name }) => Object.hasOwn(outputs, name));
+  if (both) throw new Error(`"${both.name}" is an input or variable and an output too: give one of them another name.`);
   const refs = nodes.filter((n) => n.op === weightOp).map((n) => n.attrs.ref as WeightRef);
   const mapped = refs.filter((r) => !widened.has(r.dtype));
   expectRoom(refs.filter((r) => widened.has(r.dtype)));
@@ -74,8 +77,8 @@ export function lower(
   });
   return {
     model,
-    inputs: leaves(nodes, inputOp),
-    variables: leaves(nodes, variableOp),
+    inputs,
+    variables,
     weightRoot,
     nodeCount: nodeProtos.length,
     wide: g.wide?.filter(isRead) ?? [],

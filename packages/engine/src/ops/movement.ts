@@ -1,5 +1,5 @@
 /** Ops that move entries and compute nothing. */
-import { defineOp1 } from "../core/op.ts";
+import { constant, defineOp, defineOp1 } from "../core/op.ts";
 import { axisOf, broadcast, ShapeError, sameShape, show, size } from "../core/shape.ts";
 import type { Shape, Tensor } from "../core/tensor.ts";
 import { unbroadcast } from "./arithmetic.ts";
@@ -102,12 +102,23 @@ const concatOp = defineOp1<{ axis: number }>({
 
 /** Consecutive pieces of the given sizes. */
 export function split(x: Tensor, sizes: readonly number[], axis: number): Tensor[] {
-  let at = 0;
-  return sizes.map((n) => {
-    at += n;
-    return slice(x, [at - n], [at], [axis]);
-  });
+  const at = axisOf(axis, x.shape.length, "split");
+  if (sizes.some((n) => n < 1) || sizes.reduce((a, b) => a + b, 0) !== x.shape[at])
+    throw new ShapeError(`split: ${sizes.join(" + ")} is not axis ${axis} of ${show(x.shape)}. [E_SHAPE]`);
+  return sizes.length === 1 ? [x] : [...splitOp([x], { sizes, axis: at })];
 }
+const splitOp = defineOp<{ sizes: readonly number[]; axis: number }>({
+  name: "split",
+  infer: ([x], { sizes, axis }) =>
+    sizes.map((n) => ({ shape: x!.shape.map((d, a) => (a === axis ? n : d)), dtype: x!.dtype })),
+  lower: (g, [x], { attrs: { sizes, axis } }) => g.addMany("Split", sizes.length, [x!, g.ints(sizes)], { axis }),
+  vjp: ({ outputs, attrs: { axis } }, dys) => [
+    concat(
+      dys.map((dy, i) => dy ?? expand(constant(0), outputs[i]!.shape)),
+      axis,
+    ),
+  ],
+});
 
 interface SliceAttrs extends Readonly<Record<string, unknown>> {
   readonly starts: readonly number[];

@@ -23,6 +23,16 @@ KINDS = [
     ("The method's tuning step, 8 bits, recompute 800", ["dual", "--int8", "--recompute", "800"]),
     ("A plain LoRA step, 8 bits, recompute 800", ["plain", "--int8", "--recompute", "800"]),
 ]
+# what was done about the largest of them; figures stand where they were measured
+TRIED = """## What was tried on the largest
+
+- *Convolutions and matrix products*, the largest in float32: Winograd's form (docs/decisions/0005-winograd.md, 1.4 to 2.6 times as fast as ONNX Runtime's
+  convolution), then 8 bits (docs/decisions/0009-int8.md, two to three times). ONNX Runtime's packed weights: a tenth, and a copy of all of them in memory.
+- *Products of attention*, the largest in 8 bits: by head and in tiles of rows (a third less time than whole, engine facts), probabilities made again in the backward pass instead of kept,
+  the sum over rows that the softmax's gradient subtracts carried by a 41st column of the product. Smaller tiles: no difference. They have 40
+  columns or 40 rows, and run at three quarters of the peak.
+- *Movement*: the halves of the feed-forward's gate, and maps put side by side, are cut by one Split, whose gradient is one Concat instead of two Pads and an Add.
+""".splitlines()
 EIGHT_BITS = {"QuantizeLinear", "DynamicQuantizeLinear", "ReduceMax", "ReduceMin", "Max"}
 MOVES = {"Transpose", "Slice", "Concat", "Pad", "Reshape", "Expand", "Identity", "SpaceToDepth", "DepthToSpace", "Resize", "Split"}
 NORMS = {"LayerNormalization", "ReduceMean", "ReduceSum", "Sqrt"}
@@ -115,7 +125,7 @@ def main() -> None:
     lines += [f"Written by `bench/sd15/where.py`, do not edit. ONNX Runtime's profile, {STEPS} steps each, commit {commit}. FLOPs are those of the nodes: a convolution", "in Winograd's form counts as the products that it is made of, a quarter to a half of the definition's."]
     for title, kind in KINDS:
         lines += ["", f"## {title}", "", *table(kind, args)]
-    text = "\n".join(lines) + "\n"
+    text = "\n".join([*lines, "", *TRIED]) + "\n"
     (ROOT / "docs/results/sd15-where.md").write_text(text)
     print(text)
 

@@ -107,11 +107,22 @@ export function split(x: Tensor, sizes: readonly number[], axis: number): Tensor
     throw new ShapeError(`split: ${sizes.join(" + ")} is not axis ${axis} of ${show(x.shape)}. [E_SHAPE]`);
   return sizes.length === 1 ? [x] : [...splitOp([x], { sizes, axis: at })];
 }
+/** WebGPU lets a shader have at least eight buffers; ONNX Runtime's Split has one for each piece, and the input. */
+const MOST_PIECES = 6;
+
 const splitOp = defineOp<{ sizes: readonly number[]; axis: number }>({
   name: "split",
   infer: ([x], { sizes, axis }) =>
     sizes.map((n) => ({ shape: x!.shape.map((d, a) => (a === axis ? n : d)), dtype: x!.dtype })),
-  lower: (g, [x], { attrs: { sizes, axis } }) => g.addMany("Split", sizes.length, [x!, g.ints(sizes)], { axis }),
+  lower: (g, [x], { attrs: { sizes, axis } }) => {
+    if (g.device === "cpu" || sizes.length <= MOST_PIECES)
+      return g.addMany("Split", sizes.length, [x!, g.ints(sizes)], { axis });
+    let at = 0;
+    return sizes.map((n) => {
+      at += n;
+      return g.slice(x!, [at - n], [at], [axis]);
+    });
+  },
   vjp: ({ outputs, attrs: { axis } }, dys) => [
     concat(
       dys.map((dy, i) => dy ?? expand(constant(0), outputs[i]!.shape)),

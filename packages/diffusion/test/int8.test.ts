@@ -47,7 +47,7 @@ test.runIf(multipliesBytes() !== false)("prediction and gradients point where th
   const [found, wanted] = [await results(model), await results(whole)];
   expect(relativeError(found.y, wanted.y)).toBeGreaterThan(1e-5);
   expect(cosine(found.y, wanted.y)).toBeGreaterThan(0.999);
-  expect(cosine(found.dSample, wanted.dSample)).toBeGreaterThan(0.98);
+  expect(cosine(found.dSample, wanted.dSample)).toBeGreaterThan(0.99);
   expect(cosine(found.dContext, wanted.dContext)).toBeGreaterThan(0.98);
   expect(model.fingerprint).toBe(whole.fingerprint);
 });

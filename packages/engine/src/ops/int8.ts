@@ -16,8 +16,8 @@ interface Product {
 
 /** x (m, k) by a weight, each row in 8 bits of its own range: |x − x̂| ≤ max|x| / 254. */
 export function int8Product(g: GraphBuilder, x: string, m: number, { weight, use, bias }: Product): string {
-  const { values, scales, scaled } = external(g, weight, use);
-  const numbers = scaled ? g.add("Mul", [x, scaled]) : x;
+  const { values, scales, factors } = external(g, weight, use);
+  const numbers = factors ? g.add("Mul", [x, factors]) : x;
   const [bytes, scale] = g.once(`rows of ${numbers} in 8 bits`, () => rowsInInt8(g, numbers, m)) as [string, string];
   const y = toFloat(g, [bytes, values, g.scalar(1), scales, zero(g)]);
   const rows = g.add("Mul", [y, scale]);
@@ -57,8 +57,8 @@ export function int8Convolution(
     const rows = g.reshape(g.transpose(g.reshape(x, [b!, c!, h! * w!]), [0, 2, 1]), [m, c!]);
     return picturesOf(int8Product(g, rows, m, { weight, use, bias }));
   }
-  const { values, scales, scaled } = external(g, weight, use);
-  const numbers = scaled ? g.add("Mul", [x, g.reshape(scaled, [c!, 1, 1])]) : x;
+  const { values, scales, factors } = external(g, weight, use);
+  const numbers = factors ? g.add("Mul", [x, g.reshape(factors, [c!, 1, 1])]) : x;
   const quantized = g.once(`${numbers} in 8 bits`, () => g.addMany("DynamicQuantizeLinear", 3, [numbers]));
   const [bytes, scale, origin] = quantized as [string, string, string];
   const last = g.transpose(bytes, [0, 2, 3, 1]);
@@ -87,7 +87,7 @@ interface External {
   readonly values: string;
   readonly scales: string;
   /** What the columns of x must be multiplied by first. */
-  readonly scaled?: string;
+  readonly factors?: string;
 }
 
 /**
@@ -104,7 +104,7 @@ function external(g: GraphBuilder, weight: Tensor, use: Int8Use): External {
     taps === 1
       ? g.transpose(values, [1, 0])
       : g.reshape(g.transpose(g.reshape(values, [taps, c, o]), [0, 2, 1]), [taps * o, c]);
-  return { values: turned, scales: g.scalar(1), scaled: scales };
+  return { values: turned, scales: g.scalar(1), factors: scales };
 }
 
 const toFloat = (g: GraphBuilder, inputs: readonly string[]): string =>

@@ -32,10 +32,24 @@ const tokenizerConfig = specialTokens.extend({
   added_tokens_decoder: z.record(z.string(), z.unknown()).optional(),
 });
 
-const vocabulary = z.record(z.string(), z.int().nonnegative());
+/** Tens of thousands of entries, in a loop: zod's own record takes longer to read them than the model's graph to make. */
+const vocabulary = z.custom<Record<string, number>>().check(({ value, issues }) => {
+  const say = (message: string, path: string[] = []): void => {
+    issues.push({ code: "custom", input: value, message, path });
+  };
+  if (typeof value !== "object" || value === null || Array.isArray(value))
+    return say("needed a table of tokens and ids");
+  for (const token in value) {
+    const id = value[token]!;
+    if (!Number.isInteger(id) || id < 0) return say(`needed an id, found ${JSON.stringify(id)}`, [token]);
+  }
+});
+
+const addedTokens = z.object({
+  added_tokens: z.array(z.object({ content: z.string(), normalized: z.boolean() })).default([]),
+});
 
 const tokenizerJson = z.object({
-  added_tokens: z.array(z.object({ content: z.string(), normalized: z.boolean() })).default([]),
   model: z.object({
     vocab: vocabulary,
     merges: z.array(z.union([z.string(), z.tuple([z.string(), z.string()]).transform((pair) => pair.join(" "))])),
@@ -51,15 +65,15 @@ export function loadCLIPTokenizer(folder: string): CLIPTokenizer {
   const config = read(folder, "tokenizer_config.json", tokenizerConfig) ?? tokenizerConfig.parse({});
   // older files keep the special tokens apart; they count, unless the config lists all added tokens itself
   const map = config.added_tokens_decoder ? undefined : read(folder, "special_tokens_map.json", specialTokens);
-  const whole = read(folder, "tokenizer.json", tokenizerJson);
+  const added = read(folder, "tokenizer.json", addedTokens);
   // where there is a tokenizer.json, it says how a token is looked for, whatever the others say: as transformers 5 has it
-  const manner = new Map(whole?.added_tokens.map((added) => [added.content, added.normalized]));
+  const manner = new Map(added?.added_tokens.map(({ content, normalized }) => [content, normalized]));
   const special = (key: keyof z.infer<typeof specialTokens>, usual: string): SpecialToken => {
     const { content, normalized } = map?.[key] ?? config[key] ?? { content: usual, normalized: false };
     return { content, normalized: manner.get(content) ?? normalized };
   };
   return new CLIPTokenizer({
-    ...vocabularyAndMerges(folder, whole),
+    ...vocabularyAndMerges(folder),
     bos: special("bos_token", "<|startoftext|>"),
     eos: special("eos_token", "<|endoftext|>"),
     unk: special("unk_token", "<|endoftext|>"),
@@ -69,13 +83,11 @@ export function loadCLIPTokenizer(folder: string): CLIPTokenizer {
   });
 }
 
-function vocabularyAndMerges(
-  folder: string,
-  whole: z.infer<typeof tokenizerJson> | undefined,
-): { vocab: Record<string, number>; merges: string[] } {
+function vocabularyAndMerges(folder: string): { vocab: Record<string, number>; merges: string[] } {
   const vocab = read(folder, "vocab.json", vocabulary);
   const merges = join(folder, "merges.txt");
   if (vocab && existsSync(merges)) return { vocab, merges: parseMerges(readFileSync(merges, "utf8")) };
+  const whole = read(folder, "tokenizer.json", tokenizerJson);
   if (whole) return whole.model;
   throw new TokenizerError(
     `${folder}: needed vocab.json and merges.txt (or tokenizer.json), found neither. Is this the tokenizer/ folder of a model?`,
@@ -98,5 +110,7 @@ function read<T>(folder: string, name: string, schema: z.ZodType<T>): T | undefi
   const result = schema.safeParse(json);
   if (result.success) return result.data;
   const issue = result.error.issues[0]!;
-  throw new TokenizerError(`${path}: ${issue.path.join(".")}: ${issue.message}.`);
+  throw new TokenizerError(
+    [path, ...(issue.path.length ? [issue.path.join(".")] : []), `${issue.message}.`].join(": "),
+  );
 }

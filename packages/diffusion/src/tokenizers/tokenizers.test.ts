@@ -145,7 +145,8 @@ test("tokenizer.json alone serves too", () => {
 test.each<[string, string, string, string]>([
   ["no files", "none.txt", "", "needed vocab.json and merges.txt (or tokenizer.json), found neither."],
   ["broken JSON", "vocab.json", "{", "vocab.json: needed JSON, found something else."],
-  ["a wrong id", "vocab.json", '{"a": -1}', "vocab.json: a: "],
+  ["a wrong id", "vocab.json", '{"a": -1}', "vocab.json: a: needed an id, found -1."],
+  ["a list of tokens", "vocab.json", '["a"]', "vocab.json: needed a table of tokens and ids."],
   ["another tokenizer", "tokenizer_config.json", '{"tokenizer_class": "T5Tokenizer"}', "json: tokenizer_class: "],
 ])("%s: one error that names the file", (_, name, text, message) => {
   const broken = mkdtempSync(join(temp, "broken-"));

@@ -2,7 +2,7 @@
 
     python bench/sd15/rival.py train|generate|peak MODEL --size N --steps N --rank N [--device cuda] [--tf32] [--slicing] [--channels-last] [--checkpointing] [--compile]
 
-One JSON line on stdout, as ours.ts writes it: `began`, `ends`, `losses`, `threads`.
+One JSON line on stdout, as ours.ts writes it: `began`, `ready`, `ends`, `losses`, `threads`.
 """
 
 import argparse
@@ -27,6 +27,7 @@ parser.add_argument("--device", default="cpu")
 for flag in ["tf32", "slicing", "channels-last", "checkpointing", "compile"]:
     parser.add_argument(f"--{flag}", action="store_true")
 args = parser.parse_args()
+READY: list[float] = []  # when the first sampling step began
 ENDS: list[float] = []
 LOSSES: list[float] = []
 
@@ -92,6 +93,7 @@ def generate() -> None:
     pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
     pipe.set_progress_bar_config(disable=True)
     pipe.to(args.device)
+    pipe.unet.register_forward_pre_hook(lambda *_: READY.append(time.time()))
     pipe.unet = prepared(pipe.unet)
 
     def step_ended(_pipe, _step, _t, kwargs: dict) -> dict:
@@ -116,6 +118,6 @@ torch.set_float32_matmul_precision("high" if args.tf32 else "highest")
 torch.backends.cudnn.allow_tf32 = args.tf32
 torch.set_num_threads(os.cpu_count() or 1)
 {"train": train, "generate": generate, "peak": peak}[args.kind]()
-print(json.dumps({"began": BEGAN, "ends": ENDS, "losses": LOSSES, "threads": torch.get_num_threads()}))
+print(json.dumps({"began": BEGAN, **({"ready": READY[0]} if READY else {}), "ends": ENDS, "losses": LOSSES, "threads": torch.get_num_threads()}))
 sys.stdout.flush()
 os._exit(0)  # tearing down gigabytes is not part of the comparison

@@ -1,6 +1,6 @@
 """Full-size Stable Diffusion 1.5 on this machine: ours beside diffusers and PEFT on PyTorch, in turn, step by step.
 
-    .venv/bin/python bench/sd15/run.py [--model FOLDER] [--size 512] [--rounds 2] [--steps 3] [--rival FLAGS] [--gpu]
+    .venv/bin/python bench/sd15/run.py [--model FOLDER] [--size 512] [--rounds 2] [--steps 3] [--rival FLAGS] [--gpu] [--node node]
 
 Each round starts every kind of run once, one after the other, each in a process of its own; the first step of a process warms up
 and isn't counted. Writes docs/results/sd15.md and bench/results/sd15.json (another folder with --results).
@@ -78,10 +78,16 @@ def command(whose: str, kind: str, more: list[str], args: argparse.Namespace) ->
     sizes = ["--size", str(args.size), "--steps", str(args.steps)]
     if whose == "ours":
         device = ["--device", "webgpu"] if args.gpu else []
-        return ["node", "--import", "tsx", "bench/sd15/ours.ts", kind, "--model", args.model, *sizes, *device, *more]
+        return [*node(args), "bench/sd15/ours.ts", kind, "--model", args.model, *sizes, *device, *more]
     device = ["--device", "cuda"] if args.gpu else []
     flags = [] if kind == "peak" else args.rival.split()
     return [sys.executable, "bench/sd15/rival.py", kind, args.model, *sizes, *device, *flags, *more]
+
+
+def node(args: argparse.Namespace) -> list[str]:
+    """The command that runs TypeScript: Node alone where it reads that itself, as apps/cli/bin/likeness.js has it."""
+    own = subprocess.run([args.node, "-p", "!!process.features.typescript"], check=True, capture_output=True, text=True).stdout.strip()
+    return [args.node] if own == "true" else [args.node, "--import", "tsx"]
 
 
 def measure(whose: str, kind: str, more: list[str], args: argparse.Namespace) -> dict:
@@ -94,6 +100,7 @@ def measure(whose: str, kind: str, more: list[str], args: argparse.Namespace) ->
         "load": load,
         "steps_s": [b - a for a, b in zip(ends, ends[1:])],
         "first_s": ends[0] - told["began"],
+        "ready_s": told["ready"] - told["began"] if "ready" in told else None,
         "anon_bytes": memory["anon"],
         "peak_bytes": max(p.get("VmHWM", 0) for p in processes),
         **{key: told[key] for key in ("flops", "nodes", "losses") if key in told},
@@ -160,6 +167,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--rival", default="")
     parser.add_argument("--gpu", action="store_true")
+    parser.add_argument("--node", default="node")
     parser.add_argument("--results", type=pathlib.Path)
     args = parser.parse_args()
     if args.steps < 2:

@@ -52,7 +52,8 @@ export class CLIPTokenizer {
   /** tokens of the vocabulary file, added ones not counted */
   readonly vocabSize: number;
   readonly #vocab: ReadonlyMap<string, number>;
-  readonly #tokens: string[] = [];
+  /** by id; made when first asked for */
+  #tokens: readonly string[] | undefined;
   readonly #ranks: MergeRanks;
   readonly #special: ReadonlyMap<string, SpecialToken>;
   readonly #added: Map<string, number> = new Map();
@@ -65,9 +66,15 @@ export class CLIPTokenizer {
   constructor(data: CLIPTokenizerData) {
     this.#data = data;
     const { vocab, merges, bos, eos, unk, pad, modelMaxLength } = data;
-    this.#vocab = new Map(Object.entries(vocab));
-    for (const [token, id] of this.#vocab) this.#tokens[id] = token;
-    this.vocabSize = this.#tokens.length;
+    const known = new Map<string, number>();
+    let last = -1;
+    for (const token in vocab) {
+      const id = vocab[token]!;
+      known.set(token, id);
+      last = Math.max(last, id);
+    }
+    this.#vocab = known;
+    this.vocabSize = last + 1;
     this.#ranks = new Map(merges.map((pair, rank) => [pair, rank]));
     // where roles share a token, the last one's manner counts, as in transformers
     this.#special = new Map([bos, eos, unk, pad].map((token) => [token.content, token]));
@@ -151,8 +158,9 @@ export class CLIPTokenizer {
   /** Ids → text, words set off by spaces. Ids beyond the vocabulary and the added tokens are left out. */
   decode(ids: Iterable<number>, { skipSpecialTokens = false }: { skipSpecialTokens?: boolean } = {}): string {
     const added = [...this.#added.keys()].map((token) => toByteSymbols(token) + END_OF_WORD);
+    const tokens = this.#allTokens();
     const symbols = Array.from(ids, (id) => {
-      const token = this.#tokens[id] ?? added[id - this.vocabSize] ?? "";
+      const token = tokens[id] ?? added[id - this.vocabSize] ?? "";
       return skipSpecialTokens && this.#special.has(token) ? "" : token;
     }).join("");
     return fromByteSymbols(symbols).replaceAll(END_OF_WORD, " ").trim();
@@ -165,7 +173,16 @@ export class CLIPTokenizer {
   words(): Int32Array {
     const isWord = (token: string, id: number): boolean =>
       token.endsWith(END_OF_WORD) && !this.#special.has(token) && /^\p{L}{3,}$/u.test(this.decode([id]));
-    return Int32Array.from(this.#tokens.flatMap((token, id) => (isWord(token, id) ? [id] : [])));
+    return Int32Array.from(this.#allTokens().flatMap((token, id) => (isWord(token, id) ? [id] : [])));
+  }
+
+  #allTokens(): readonly string[] {
+    if (!this.#tokens) {
+      const tokens: string[] = [];
+      for (const [token, id] of this.#vocab) tokens[id] = token;
+      this.#tokens = tokens;
+    }
+    return this.#tokens;
   }
 
   #wordIds(word: string): readonly number[] {

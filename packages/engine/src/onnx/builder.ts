@@ -80,9 +80,11 @@ export class GraphBuilder {
     return this.initializer(Float32Array.from(values), shape, "float32");
   }
 
+  /** `count` times the value; made in the run, as the model would be twice as large with them. */
   fill(value: number, count: number): string {
-    const key = `fill ${value} ${count}`;
-    return this.known.get(key) ?? this.initializer(new Float32Array(count).fill(value), [count], "float32", key);
+    return this.once(`fill ${value} ${count}`, () => [
+      this.add("Expand", [this.scalar(value), this.extents([count])]),
+    ])[0]!;
   }
 
   initializer(data: ConstantData, shape: Shape, dtype: DType, key?: string): string {

@@ -4,7 +4,7 @@
         [--limit-gb 6] [--steps 12] [--batch-size 16] [--int8]
 
 Linux, as root: the command runs in a control group that the kernel holds to the limit (cgroup 1 or 2); pages of mapped files count
-in it, and may be dropped. bench/sd-parity/make_models.py and make-encoder.ts make the models. Adds a row for each run to
+in it, and may be dropped; the page cache is emptied before, so that none of them counts elsewhere. bench/sd-parity/make_models.py and make-encoder.ts make the models. Adds a row for each run to
 bench/results/personalize.json, and writes docs/results/personalize.md from all of them.
 """
 
@@ -46,6 +46,8 @@ class Group:
 
 
 def run(args: argparse.Namespace) -> dict:
+    subprocess.run(["sync"], check=True)
+    pathlib.Path("/proc/sys/vm/drop_caches").write_text("1")
     group = Group(int(args.limit_gb * 1e9))
     with tempfile.TemporaryDirectory() as folder:
         out = pathlib.Path(folder) / "concept.safetensors"

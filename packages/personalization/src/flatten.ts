@@ -11,9 +11,7 @@ import { hardEmbedding } from "./tuning.ts";
  */
 export async function flatten(runtime: Runtime, model: StableDiffusionModel, concept: Concept): Promise<Concept> {
   const { alphaBlend: a, embedding, loraAlpha, hardTokenId } = concept;
-  const program = await runtime.compile({ outputs: { hard: hardEmbedding(model, hardTokenId) } });
-  const hard = (await program.run()).hard as Float32Array;
-  await program.release();
+  const hard = (await runtime.evaluate({ hard: hardEmbedding(model, hardTokenId) })).hard as Float32Array;
   const between = embedding.map((v, i) => hard[i]! + a * (v - hard[i]!));
   return { ...concept, embedding: between, loraAlpha: a * loraAlpha, alphaBlend: 1 };
 }

@@ -45,19 +45,17 @@ export function conceptDenoiser(
       const prompt = { ids: input("ids", shape, "int32"), mask: input("mask", shape) };
       const soft = personalText(weights, config, prompt, v);
       const hard = personalText(weights, config, prompt, hardEmbedding(model, input("hard_id", [1], "int32")));
-      const program = await runtime.compile({ outputs: { soft, hard } });
-      try {
-        const r = await program.run({
+      const r = await runtime.evaluate(
+        { soft, hard },
+        {
           ...placeholderFeeds(model.tokenizer, prompts, concept.token, concept.hardTokenId),
           hard_id: Int32Array.of(concept.hardTokenId),
-        });
-        return {
-          ...(alphaBlend > 0 && { soft_context: r.soft as Float32Array }),
-          ...(alphaBlend < 1 && { hard_context: r.hard as Float32Array }),
-        };
-      } finally {
-        await program.release();
-      }
+        },
+      );
+      return {
+        ...(alphaBlend > 0 && { soft_context: r.soft as Float32Array }),
+        ...(alphaBlend < 1 && { hard_context: r.hard as Float32Array }),
+      };
     },
   };
 }

@@ -145,20 +145,6 @@ function planOf(
   );
 }
 
-async function once(
-  runtime: Runtime,
-  outputs: Record<string, Tensor>,
-  feeds: Record<string, Float32Array>,
-  signal?: AbortSignal,
-): Promise<Record<string, Float32Array | Int32Array>> {
-  const program = await runtime.compile({ outputs });
-  try {
-    return await program.run(feeds, { signal });
-  } finally {
-    await program.release();
-  }
-}
-
 /** Scaled latents of the photo: the mean, no draw. */
 async function encodePhoto(
   runtime: Runtime,
@@ -166,7 +152,7 @@ async function encodePhoto(
   pixels: Float32Array,
   signal?: AbortSignal,
 ): Promise<Float32Array> {
-  const { z } = await once(runtime, { z: photoLatents(model) }, { pixels }, signal);
+  const { z } = await runtime.evaluate({ z: photoLatents(model) }, { pixels }, { signal });
   expectFinite(z!, "the photo's latents", model);
   return z as Float32Array;
 }
@@ -233,7 +219,7 @@ async function predict(
       next: "Take config and weights from one run.",
     });
   const noise = counterRandom(seed, "encoder noise").normal(latents.length);
-  const r = await once(runtime, outputs, { z: latents, noise, pixels }, signal);
+  const r = await runtime.evaluate(outputs, { z: latents, noise, pixels }, { signal });
   expectFinite(r.v!, "the encoder's embedding", model);
   return {
     embedding: r.v as Float32Array,
@@ -256,7 +242,7 @@ async function fromWord(
   const hardTokenId = wordId(model, classWord);
   const { weights, config } = model.textEncoder;
   const row = reshape(gather(tokenTable(weights, config), constant(Int32Array.of(hardTokenId))), [config.hidden_size]);
-  const embedding = (await once(runtime, { row }, {})).row as Float32Array;
+  const embedding = (await runtime.evaluate({ row })).row as Float32Array;
   const factors = attentionMatrices(model.unet.config).map(({ path, dIn, dOut }) => ({
     a: counterRandom(seed, `lora ${path}`)
       .normal(dIn * rank)

@@ -95,8 +95,8 @@ async function multiply(device: Device): Promise<void> {
   const runtime = await startRuntime({ device });
   try {
     const [a, b] = [input("a", [2, 2]), input("b", [2, 2])];
-    const program = await runtime.compile({ outputs: { y: matmul(a, b) } });
-    const { y } = await program.run({ a: Float32Array.of(1, 2, 3, 4), b: Float32Array.of(5, 6, 7, 8) });
+    const feeds = { a: Float32Array.of(1, 2, 3, 4), b: Float32Array.of(5, 6, 7, 8) };
+    const { y } = await runtime.evaluate({ y: matmul(a, b) }, feeds);
     if (String(y) !== "19,22,43,50") throw new Error(`found ${y} for a product that is 19,22,43,50`);
   } finally {
     await runtime.close();

@@ -30,17 +30,13 @@ export async function encodePrompts(
   const outputs = textStates(model, prompts.length);
   const { lastHiddenState: states } = outputs;
   const skipped = clipSkip === undefined ? undefined : skip(model, outputs, clipSkip);
-  const program = await runtime.compile({ outputs: { states, ...(skipped && { skipped }) } });
-  try {
-    const input_ids = Int32Array.from(prompts.flatMap((p) => [...model.tokenizer.encode(p).inputIds]));
-    const found = (await program.run({ input_ids })) as Record<string, Float32Array>;
-    const all = found.states!.slice();
-    const last = all.length - all.length / prompts.length;
-    if (skipped) all.set(found.skipped!.subarray(last), last);
-    return all;
-  } finally {
-    await program.release();
-  }
+  const input_ids = Int32Array.from(prompts.flatMap((p) => [...model.tokenizer.encode(p).inputIds]));
+  const wanted: Record<string, Tensor> = { states, ...(skipped && { skipped }) };
+  const found = (await runtime.evaluate(wanted, { input_ids })) as Record<string, Float32Array>;
+  const all = found.states!.slice();
+  const last = all.length - all.length / prompts.length;
+  if (skipped) all.set(found.skipped!.subarray(last), last);
+  return all;
 }
 
 /** The plain denoiser of a model: prompts as text states. @throws LikenessError as encodePrompts */

@@ -49,15 +49,10 @@ export async function encodeImage(
       found: `${data.length} bytes`,
     });
   const { mean, logvar } = encode(vae.weights, vae.config, input("pixels", [1, 3, height, width]));
-  const program = await runtime.compile({ outputs: { mean, deviation: exp(mul(logvar, 0.5)) } });
-  try {
-    const pixels = new Float32Array(data.length);
-    toPlanes(data, pixels, height, width);
-    const found = await program.run({ pixels }, { signal });
-    return { mean: found.mean as Float32Array, deviation: found.deviation as Float32Array };
-  } finally {
-    await program.release();
-  }
+  const pixels = new Float32Array(data.length);
+  toPlanes(data, pixels, height, width);
+  const found = await runtime.evaluate({ mean, deviation: exp(mul(logvar, 0.5)) }, { pixels }, { signal });
+  return { mean: found.mean as Float32Array, deviation: found.deviation as Float32Array };
 }
 
 /** Latents of n pictures at the noise of a step; each picture draws its own z first, then the noise on it. */

@@ -10,14 +10,7 @@ import type { DType, Tensor } from "../core/tensor.ts";
 import type { Device } from "../onnx/builder.ts";
 import { lower } from "../onnx/lower.ts";
 import { type CompileRequest, Host } from "./host.ts";
-import {
-  type Feeds,
-  type Program,
-  type ProgramSpec,
-  type Runtime,
-  RuntimeFailure,
-  type RuntimeOptions,
-} from "./types.ts";
+import { type Feeds, type ProgramSpec, type Runtime, RuntimeFailure, type RuntimeOptions } from "./types.ts";
 
 type Call = <T>(method: string, args: readonly unknown[], signal?: AbortSignal, onSent?: () => void) => Promise<T>;
 
@@ -59,11 +52,11 @@ function runtimeOver(
   { widenOnce, keepPrograms }: { widenOnce: boolean; keepPrograms: number },
 ): Runtime {
   const idle = new IdlePrograms(keepPrograms, (id) => call("release", [id]));
-  return {
+  const runtime: Runtime = {
     device,
     write: (values, shapes) => call("write", [values, shapes]),
     read: (names) => call("read", [names]),
-    compile: async ({ outputs, updates = [] }: ProgramSpec): Promise<Program> => {
+    compile: async ({ outputs, updates = [] }) => {
       const results = { ...outputs, ...updateOutputs(updates) };
       const { model, nodeCount, ...graph } = lower(results, device, new Set(widened), widenOnce);
       const names = { outputs: Object.keys(results), updates: updates.map(([v]) => leafName(v)) };
@@ -84,8 +77,17 @@ function runtimeOver(
         },
       };
     },
+    evaluate: async (outputs, feeds, options) => {
+      const program = await runtime.compile({ outputs });
+      try {
+        return (await program.run(feeds, options)) as Record<keyof typeof outputs, Float32Array | Int32Array>;
+      } finally {
+        await program.release();
+      }
+    },
     close,
   };
+  return runtime;
 }
 
 /** What makes two programs the same one: all that the process with the sessions is told. */
@@ -213,10 +215,5 @@ export async function evaluate<K extends string>(
   feeds: Feeds = {},
 ): Promise<Record<K, Float32Array>> {
   const runtime = await startRuntime({ inProcess: true });
-  const program = await runtime.compile({ outputs });
-  try {
-    return (await program.run(feeds)) as Record<K, Float32Array>;
-  } finally {
-    await program.release();
-  }
+  return (await runtime.evaluate(outputs, feeds)) as Record<K, Float32Array>;
 }

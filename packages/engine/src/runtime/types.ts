@@ -54,6 +54,12 @@ export interface Runtime {
   /** Copies of resident variables. */
   read(names: readonly string[]): Promise<Record<string, Float32Array>>;
   compile(spec: ProgramSpec): Promise<Program>;
+  /** Compiles, runs once and releases. */
+  evaluate<K extends string>(
+    outputs: Readonly<Record<K, Tensor>>,
+    feeds?: Feeds,
+    options?: { readonly signal?: AbortSignal | undefined },
+  ): Promise<Record<K, Float32Array | Int32Array>>;
   close(): Promise<void>;
 }
 

@@ -14,9 +14,7 @@ export interface Words {
 
 export async function readWords(runtime: Runtime, model: StableDiffusionModel): Promise<Words> {
   const { ids, table } = wordTable(model);
-  const program = await runtime.compile({ outputs: { table } });
-  const { table: rows } = await program.run();
-  await program.release();
+  const { table: rows } = await runtime.evaluate({ table });
   return { ids, rows: rows as Float32Array };
 }
 

@@ -32,7 +32,7 @@ const square = await squarePhoto(picture, side, mask);
 const runtime = await startRuntime({ keepPrograms: 8 });
 say(`Teaching the model the subject of ${photo}`);
 const learning = performance.now();
-const options = { encoder: findEncoder(model), steps: 12, learningRate: 2e-3, batchSize: 16, token: "<S*>", seed: 0 };
+const options = { encoder: findEncoder(model), steps: 12, batchSize: 16, token: "<S*>", seed: 0 };
 const concept = await personalize(runtime, model, square, {
   ...options,
   onStep: ({ step, steps, loss }) => say(`  step ${step}/${steps}  loss ${loss.toFixed(4)}`),

@@ -50,7 +50,7 @@ const encoder = findEncoder(model);
 for (const subject of SUBJECTS) {
   const photo = await readImage(`models/pocket/examples/${subject}.png`);
   const mask = await readMask(`models/pocket/examples/${subject}.mask.png`, photo);
-  const options = { encoder, steps: 12, learningRate: 2e-3, batchSize: 16, token: "<S*>", seed: 0 };
+  const options = { encoder, steps: 12, batchSize: 16, token: "<S*>", seed: 0 };
   const concept = await personalize(runtime, model, await squarePhoto(photo, side, mask), options);
   taught.push({ picture: photo, caption: `${subject}, held out; nearest word "${concept.hardToken}"` });
   for (const prompt of SCENES) {

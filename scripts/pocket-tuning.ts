@@ -39,8 +39,10 @@ const WAYS = [
   { name: "nearest real word, no concept", steps: 0, mask: false, alphaBlend: 0 },
   { name: "the encoder alone", steps: 0, mask: false },
   { name: "12 steps", steps: 12, mask: false },
+  { name: "12 steps, a mask, AdamW, no cut-outs", steps: 12, mask: true, learningRate: 2e-3, cutOuts: 0 },
+  { name: "12 steps, a mask, AdamW", steps: 12, mask: true, learningRate: 2e-3 },
+  { name: "12 steps, a mask, AdamW, lr 0.01", steps: 12, mask: true, learningRate: 1e-2 },
   { name: "12 steps, a mask", steps: 12, mask: true },
-  { name: "12 steps, a mask, lr 0.004", steps: 12, mask: true, learningRate: 4e-3 },
   { name: "40 steps, a mask", steps: 40, mask: true },
 ];
 
@@ -79,12 +81,12 @@ function errors(alpha: number): Promise<Program> {
   return runtime.compile({ outputs: { subject: over(subject), beside: over(sub(1, subject)) } });
 }
 
-for (const { name, steps, mask, alphaBlend, learningRate = 2e-3 } of WAYS) {
+for (const { name, steps, mask, alphaBlend, learningRate, cutOuts } of WAYS) {
   const found = { subject: 0, beside: 0 };
   for (let i = 0; i < SUBJECTS; i++) {
     const pixels = photos.subarray(i * 3 * model.resolution ** 2, (i + 1) * 3 * model.resolution ** 2);
     const photo = { pixels, width: model.resolution, height: model.resolution, ...(mask && { mask: maskOf(pixels) }) };
-    const options = { encoder, steps, learningRate, batchSize: 16, token: PLACEHOLDER, seed: 0, alphaBlend };
+    const options = { encoder, steps, learningRate, cutOuts, batchSize: 16, token: PLACEHOLDER, seed: 0, alphaBlend };
     const concept = await personalize(runtime, model, photo, options);
     await loadConcept(runtime, all, concept);
     const program = await errors(concept.alphaBlend);

@@ -86,11 +86,10 @@ async function tuning(): Promise<Report> {
   const latents = counterRandom(15, "bench/sd15 latents").normal(model.unet.config.in_channels * side * side);
   const batchSize = Number(values["batch-size"]);
   const recipe = kind === "plain" ? { ...RECIPES.lora, weightDecay: 0 } : RECIPES.date;
-  await tune(counted(runtime, report), model, latents, someConcept(model), {
+  await tune(counted(runtime, report), model, [{ latents, templates: OBJECT_TEMPLATES }], someConcept(model), {
     ...{ alphaBlend: 0.25, ...recipe, batchSize, microBatchSize: batchSize, steps, rank, loraAlpha: rank },
     recompute: values.recompute === undefined ? undefined : Number(values.recompute),
     hardTokenId: model.tokenizer.tokenize("dog")[0]!,
-    templates: OBJECT_TEMPLATES,
     seed: 1,
     onStep: ({ loss }) => {
       report.ends.push(now());

@@ -2,6 +2,7 @@ export * from "./baselines/method.ts";
 export * from "./baselines/recipes.ts";
 export * from "./baselines/spec.ts";
 export * from "./concept.ts";
+export { MOST_CUT_OUTS } from "./cut-outs.ts";
 export * from "./encoder-file.ts";
 export { type EvaluationConfig, readEvaluationConfig } from "./evaluation/config.ts";
 export type { Measured, RecordFile, RunRecord, TimingRecord } from "./evaluation/records.ts";

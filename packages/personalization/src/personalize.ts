@@ -16,13 +16,14 @@ import {
   type Tensor,
 } from "@likeness/engine";
 import type { Concept } from "./concept.ts";
+import { cutOuts, MOST_CUT_OUTS } from "./cut-outs.ts";
 import type { TuningEncoder } from "./encoder-file.ts";
 import { nearestWord } from "./method/losses.ts";
 import { noisy, predictConcept, wordTable } from "./method/personal-unet.ts";
 import { latentWeights, type Photo, photoPlanes } from "./photo.ts";
 import { type PersonalizePlan, planPersonalization } from "./plan.ts";
 import { OBJECT_TEMPLATES, placeholderId, wordId } from "./prompts.ts";
-import { type ConceptState, type TuningOptions, tune } from "./tuning.ts";
+import { type ConceptState, type TuningOptions, type TuningPicture, tune } from "./tuning.ts";
 
 export interface PersonalizeOptions
   extends Pick<
@@ -32,12 +33,15 @@ export interface PersonalizeOptions
   /** Without one, v starts at the class word and the offsets at zero. */
   readonly encoder?: TuningEncoder | undefined;
   readonly steps: number;
-  readonly learningRate: number;
+  /** AdamW's; by default 0.002 as in the paper or, with a mask, the steps that the encoder's config tells. */
+  readonly learningRate?: number | undefined;
   readonly batchSize: number;
   readonly token: string;
   readonly classWord?: string | undefined;
   readonly alphaBlend?: number | undefined;
   readonly rank?: number | undefined;
+  /** On how many plain backgrounds tuning also sees the subject of a photo with a mask; 8 by default, 0 for none. */
+  readonly cutOuts?: number | undefined;
   /** Neutral prompts of the tuning; the encoder's, or Textual Inversion's, if not given. */
   readonly templates?: readonly string[] | undefined;
   readonly seed: number;
@@ -73,13 +77,14 @@ export async function personalize(
 ): Promise<Concept> {
   const { encoder, signal } = options;
   const pixels = photoPlanes(photo, model);
-  const weights = latentWeights(photo, model.scaleFactor);
+  latentWeights(photo, model.scaleFactor); // a mask that isn't one is an error now
   placeholderId(model.tokenizer, options.token); // a token that can't be one is an error now, not after the tuning
+  const pace = paceOf(photo, options);
   const alphaBlend = options.alphaBlend ?? encoder?.config.alpha_blend ?? 0.25;
   const large = bytesOf(model.unet.files) > SMALL_BYTES;
   const plan =
     large || options.availableMemory !== undefined
-      ? await planOf(runtime, model, { ...options, alphaBlend })
+      ? await planOf(runtime, model, photo, { ...options, ...pace, alphaBlend })
       : undefined;
   if (plan) options.onPlan?.(plan);
   options.onStage?.("encode");
@@ -91,15 +96,14 @@ export async function personalize(
   const tuned =
     options.steps === 0
       ? start
-      : await tune(runtime, model, latents, start, {
+      : await tune(runtime, model, await picturesOf(runtime, model, photo, latents, options), start, {
           ...options,
-          weights,
+          ...pace,
           recompute: plan ? plan.recompute : options.recompute,
           rank: start.rank,
           loraAlpha: start.loraAlpha,
           alphaBlend,
           hardTokenId: start.hardTokenId,
-          templates: options.templates ?? encoder?.config.templates ?? OBJECT_TEMPLATES,
         });
   return {
     ...tuned,
@@ -113,33 +117,82 @@ export async function personalize(
     baseName: model.name,
     settings: {
       steps: options.steps,
-      learning_rate: options.learningRate,
+      learning_rate: pace.learningRate,
+      ...(pace.optimizer === "muon" && { optimizer: pace.optimizer }),
       batch_size: options.batchSize,
       seed: options.seed,
       class_word: options.classWord ?? null,
       encoder: encoder ? "tuning_encoder" : null,
-      mask: weights !== undefined,
+      mask: photo.mask !== undefined,
+      ...(photo.mask && { cut_outs: cutOutsOf(options) }),
       ...(model.int8 && { int8: true }),
     },
   };
 }
 
-/** The costs of the two passes over the photo and of tuning. */
+/** The paper's (section 4.3). */
+const LEARNING_RATE = 2e-3;
+
+type Pace = Pick<TuningOptions, "learningRate" | "embeddingLearningRate" | "optimizer">;
+
+function paceOf({ mask }: Photo, { learningRate, encoder }: PersonalizeOptions): Pace {
+  const found = mask && learningRate === undefined ? encoder?.config.masked_tuning : undefined;
+  if (!found) return { learningRate: learningRate ?? LEARNING_RATE };
+  const { optimizer, learning_rate, embedding_learning_rate } = found;
+  return { optimizer, learningRate: learning_rate, embeddingLearningRate: embedding_learning_rate };
+}
+
+const cutOutsOf = ({ cutOuts = MOST_CUT_OUTS }: PersonalizeOptions): number => Math.min(cutOuts, MOST_CUT_OUTS);
+
+/** The photo; and, where a mask says what is subject, that on plain backgrounds, which prompts name: so it, not they, becomes the concept. */
+async function picturesOf(
+  runtime: Runtime,
+  model: StableDiffusionModel,
+  photo: Photo,
+  latents: Float32Array,
+  options: PersonalizeOptions,
+): Promise<TuningPicture[]> {
+  const templates = options.templates ?? options.encoder?.config.templates ?? OBJECT_TEMPLATES;
+  const pictures = [{ latents, templates, weights: latentWeights(photo, model.scaleFactor) }];
+  if (!photo.mask) return pictures;
+  const program = await runtime.compile({ outputs: { z: photoLatents(model) } });
+  try {
+    for (const { planes, where } of cutOuts(photoPlanes(photo, model), photo.mask, cutOutsOf(options))) {
+      const { z } = await program.run({ pixels: planes }, { signal: options.signal });
+      pictures.push({
+        latents: z as Float32Array,
+        templates: templates.map((t) => `${t} ${where}`),
+        weights: undefined,
+      });
+    }
+  } finally {
+    await program.release();
+  }
+  return pictures;
+}
+
+/** The costs of the passes over the photo and its cut-outs, and of tuning. */
 function planOf(
   runtime: Runtime,
   model: StableDiffusionModel,
-  options: PersonalizeOptions & { readonly alphaBlend: number },
+  { mask }: Photo,
+  options: PersonalizeOptions & Pace & { readonly alphaBlend: number },
 ): Promise<PersonalizePlan> {
   const { encoder } = options;
   const latents = photoLatents(model);
-  const before = [costOf([latents]), ...(encoder ? [costOf(Object.values(prediction(model, encoder).outputs))] : [])];
+  const views = 1 + (mask && options.steps > 0 ? cutOutsOf(options) : 0);
+  const read = costOf([latents]);
+  const before = [
+    ...Array<typeof read>(views).fill(read),
+    ...(encoder ? [costOf(Object.values(prediction(model, encoder).outputs))] : []),
+  ];
   const rank = encoder?.config.rank ?? options.rank ?? 4;
   const available = options.availableMemory ?? process.availableMemory();
   return planPersonalization(
     runtime,
     model,
     before,
-    size(latents.shape),
+    { latents: size(latents.shape), weighted: mask !== undefined },
     { ...options, rank, loraAlpha: rank },
     available,
   );

@@ -1,7 +1,7 @@
 /** What a personalization will take, told before it begins, and the way of tuning that fits into the memory there is. */
 import type { StableDiffusionModel } from "@likeness/diffusion";
 import { type Cost, counterRandom, matmul, type Runtime, sum, variable } from "@likeness/engine";
-import { type TuningOptions, tuningCost } from "./tuning.ts";
+import { type PictureKind, type TuningOptions, tuningCost } from "./tuning.ts";
 
 export interface PersonalizePlan {
   /** Peak resident memory of the process that computes, mapped weight files included. */
@@ -32,8 +32,8 @@ export async function planPersonalization(
   runtime: Runtime,
   model: StableDiffusionModel,
   before: readonly Cost[],
-  latents: number,
-  options: Omit<TuningOptions, "hardTokenId" | "templates" | "seed">,
+  pictures: PictureKind,
+  options: Omit<TuningOptions, "hardTokenId" | "seed">,
   available: number,
 ): Promise<PersonalizePlan> {
   const peak = (costs: readonly Cost[]): number =>
@@ -41,7 +41,7 @@ export async function planPersonalization(
   const ways = options.recompute === undefined ? RECOMPUTE : [options.recompute];
   let plan: (Omit<PersonalizePlan, "seconds"> & Pick<Cost, "int8Flops">) | undefined;
   for (const recompute of ways) {
-    const tuning = options.steps > 0 ? tuningCost(model, latents, { ...options, recompute }) : undefined;
+    const tuning = options.steps > 0 ? tuningCost(model, pictures, { ...options, recompute }) : undefined;
     const bytes = peak([...before, ...(tuning ? [tuning.part] : [])]);
     const total = (of: (cost: Cost) => number): number =>
       before.reduce((n, c) => n + of(c), 0) + (tuning ? options.steps * tuning.parts * of(tuning.part) : 0);

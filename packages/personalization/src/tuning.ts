@@ -11,19 +11,18 @@ import {
 } from "@likeness/diffusion";
 import {
   accumulate,
-  adamW,
   add,
   type Cost,
   constant,
   costOf,
   counterRandom,
-  expand,
   type Feeds,
   gather,
   grad,
   input,
   leafName,
   mul,
+  muon,
   type Optimizer,
   type Runtime,
   resetState,
@@ -47,10 +46,24 @@ export interface ConceptState {
   readonly factors: readonly ConceptFactors[];
 }
 
+/** What tuning looks at: a picture of the subject, and prompts that say what is in it. */
+export interface TuningPicture {
+  /** (C, h, w), scaled. */
+  readonly latents: Float32Array;
+  /** With <S*> for the subject; one is drawn for each noise. */
+  readonly templates: readonly string[];
+  /** How much the error at each latent pixel counts, (h, w) of mean 1; the same everywhere by default. */
+  readonly weights?: Float32Array | undefined;
+}
+
 export interface TuningOptions {
   readonly steps: number;
   readonly learningRate: number;
-  /** Noise and timestep draws of the one picture per step. */
+  /** Of v; learningRate if not given. */
+  readonly embeddingLearningRate?: number | undefined;
+  /** Of the offsets; v always has AdamW. AdamW by default. */
+  readonly optimizer?: "adamw" | "muon" | undefined;
+  /** Noise and timestep draws per step, the pictures taking turns. */
   readonly batchSize: number;
   /**
    * Draws at once: memory grows with it, results don't depend on it but for rounding. By default as many as have the
@@ -61,9 +74,6 @@ export interface TuningOptions {
   readonly rank: number;
   readonly loraAlpha: number;
   readonly hardTokenId: number;
-  readonly templates: readonly string[];
-  /** How much the error at each latent pixel counts, (h, w) of mean 1; the same everywhere by default. */
-  readonly weights?: Float32Array | undefined;
   readonly seed: number;
   /** Weights of the anchors that keep v and the offsets near their start. */
   readonly embeddingAnchor?: number;
@@ -122,24 +132,25 @@ export interface TuningLossInputs {
   readonly sample: Tensor;
   readonly target: Tensor;
   readonly timestep: Tensor;
+  /** How much the errors count, (B, 1, h, w); the same everywhere by default. */
+  readonly weights?: Tensor | undefined;
 }
 
 export type TuningLossOptions = Pick<
   TuningOptions,
-  "alphaBlend" | "rank" | "loraAlpha" | "hardTokenId" | "weights" | "embeddingAnchor" | "offsetAnchor" | "recompute"
+  "alphaBlend" | "rank" | "loraAlpha" | "hardTokenId" | "embeddingAnchor" | "offsetAnchor" | "recompute"
 >;
 
 /** Loss of one step: Eq. 1 through the dual path, and the two anchors (method.md 1.10). */
 export function tuningLoss(
   model: StableDiffusionModel,
   { v, factors, v0, factors0 }: TuningGraph,
-  { ids, mask, sample, target, timestep }: TuningLossInputs,
+  { ids, mask, sample, target, timestep, weights: counts }: TuningLossInputs,
   {
     alphaBlend,
     rank,
     loraAlpha,
     hardTokenId,
-    weights: counts,
     embeddingAnchor = 0.1,
     offsetAnchor = 1e-3,
     recompute,
@@ -158,8 +169,7 @@ export function tuningLoss(
     alpha: alphaBlend,
     recompute,
   });
-  const side = sample.shape.slice(2);
-  const diffusion = diffusionLoss(target, y, (errors) => (counts ? mul(errors, constant(counts, side)) : errors));
+  const diffusion = diffusionLoss(target, y, (errors) => (counts ? mul(errors, counts) : errors));
   const anchors = [
     ...(embeddingAnchor > 0 ? [mul(sum(square(sub(v, v0))), embeddingAnchor)] : []),
     ...(offsetAnchor > 0 ? [mul(anchorL2(factors, factors0), offsetAnchor)] : []),
@@ -174,21 +184,18 @@ export function hardEmbedding(model: StableDiffusionModel, id: number | Tensor):
   return reshape(gather(tokenTable(weights, config), row), [config.hidden_size]);
 }
 
-/**
- * Tunes a concept on one picture.
- * @param latents (1, C, h, w), the picture's scaled latents
- */
+/** Tunes a concept on pictures of it: the one photo, and what is made of it. */
 export async function tune(
   runtime: Runtime,
   model: StableDiffusionModel,
-  latents: Float32Array,
+  pictures: readonly TuningPicture[],
   start: ConceptState,
   options: TuningOptions,
 ): Promise<ConceptState> {
   const { steps, seed, signal } = options;
   const { all, v, factors } = conceptVariables(model, options.rank);
   await loadConcept(runtime, all, start);
-  const programs = await compileTuning(runtime, model, { all, v, factors }, start, latents, options);
+  const programs = await compileTuning(runtime, model, { all, v, factors }, start, pictures, options);
   try {
     for (let step = 1; step <= steps; step++) {
       signal?.throwIfAborted();
@@ -203,6 +210,9 @@ export async function tune(
     await programs.release();
   }
 }
+
+/** Muon's usual 0.95 looks back on more steps than there are. */
+const FEW_STEPS_MOMENTUM = 0.8;
 
 /** Latent pixels of 512x512. */
 const LATENTS_AT_ONCE = 64 * 64;
@@ -236,6 +246,14 @@ interface TuningSpecs {
 }
 type Updates = Optimizer["updates"];
 
+/** What the graph depends on of the pictures. */
+export interface PictureKind {
+  /** Numbers of one picture's latents. */
+  readonly latents: number;
+  /** Whether there are weights. */
+  readonly weighted: boolean;
+}
+
 const predictionOf = (scheduler: ReturnType<StableDiffusionModel["scheduler"]>): "epsilon" | "v_prediction" =>
   scheduler.config.prediction_type === "epsilon" ? "epsilon" : "v_prediction";
 
@@ -243,19 +261,18 @@ function tuningSpecs(
   model: StableDiffusionModel,
   { all, v, factors }: ReturnType<typeof conceptVariables>,
   start: ConceptState,
-  z: Float32Array,
+  { latents, weighted }: PictureKind,
   options: TuningOptions,
 ): TuningSpecs {
   const config = model.unet.config;
-  const side = Math.sqrt(z.length / config.in_channels);
+  const side = Math.sqrt(latents / config.in_channels);
   const b = microBatchSize(options, side * side);
   const parts = options.batchSize / b;
   const shape = [b, config.in_channels, side, side];
   const length = model.tokenizer.modelMaxLength;
   const prediction = predictionOf(model.scheduler("ddim"));
   const [timestep, signal, sigma] = ["t", "signal", "sigma"].map((n) => input(n, [b])) as [Tensor, Tensor, Tensor];
-  const still = expand(constant(z, [1, ...shape.slice(1)]), shape);
-  const { sample, target } = noised(still, input("noise", shape), signal, sigma, prediction);
+  const { sample, target } = noised(input("z", shape), input("noise", shape), signal, sigma, prediction);
   const prompt = { ids: input("ids", [b, length], "int32"), mask: input("mask", [b, length]) };
   const graph: TuningGraph = {
     v,
@@ -266,11 +283,18 @@ function tuningSpecs(
       b: constant(start.factors[i]!.b, up.shape),
     })),
   };
-  const { loss, diffusion } = tuningLoss(model, graph, { ...prompt, sample, target, timestep }, options);
+  const weights = weighted ? input("weights", [b, 1, side, side]) : undefined;
+  const { loss, diffusion } = tuningLoss(model, graph, { ...prompt, sample, target, timestep, weights }, options);
   const learning = { both: all, embedding: [v], offsets: all.slice(1) }[options.train ?? "both"];
   const grads = grad(loss, learning);
   const sum = parts > 1 ? accumulate(learning, grads, 1 / parts) : undefined;
-  const optimizer = adamW(learning, sum?.sums ?? grads, { weightDecay: options.weightDecay ?? 0 });
+  const { learningRate, embeddingLearningRate = learningRate } = options;
+  const optimizer = muon(learning, sum?.sums ?? grads, {
+    weightDecay: options.weightDecay ?? 0,
+    lrScale: (name) => (name === leafName(v) ? embeddingLearningRate / learningRate : 1),
+    matrices: (name) => options.optimizer === "muon" && name !== leafName(v),
+    momentum: FEW_STEPS_MOMENTUM,
+  });
   return {
     part: { outputs: { loss, diffusion }, updates: (sum ?? optimizer).updates },
     apply: sum && { outputs: {}, updates: [...optimizer.updates, ...sum.clear] },
@@ -284,15 +308,14 @@ function tuningSpecs(
 /** Cost of one part of a step, and how many parts a step has, without a value of the concept or the picture. */
 export function tuningCost(
   model: StableDiffusionModel,
-  latents: number,
-  options: Omit<TuningOptions, "hardTokenId" | "templates" | "seed">,
+  kind: PictureKind,
+  options: Omit<TuningOptions, "hardTokenId" | "seed">,
 ): { readonly part: Cost; readonly parts: number } {
   const variables = conceptVariables(model, options.rank);
   const [v, ...rest] = variables.all.map((t) => new Float32Array(size(t.shape))) as [Float32Array, ...Float32Array[]];
   const factors = variables.factors.map((_, i) => ({ a: rest[2 * i]!, b: rest[2 * i + 1]! }));
   const start = { embedding: v, factors };
-  const unsaid = { hardTokenId: 0, templates: [], seed: 0 };
-  const { part, parts } = tuningSpecs(model, variables, start, new Float32Array(latents), { ...options, ...unsaid });
+  const { part, parts } = tuningSpecs(model, variables, start, kind, { ...options, hardTokenId: 0, seed: 0 });
   return { part: costOf([...Object.values(part.outputs), ...part.updates.map(([, value]) => value)]), parts };
 }
 
@@ -301,10 +324,12 @@ async function compileTuning(
   model: StableDiffusionModel,
   variables: ReturnType<typeof conceptVariables>,
   start: ConceptState,
-  z: Float32Array,
+  pictures: readonly TuningPicture[],
   options: TuningOptions,
 ): Promise<TuningPrograms> {
-  const specs = tuningSpecs(model, variables, start, z, options);
+  const size = pictures[0]!.latents.length;
+  const weighted = pictures.some(({ weights }) => weights);
+  const specs = tuningSpecs(model, variables, start, { latents: size, weighted }, options);
   const { optimizer, parts, shape } = specs;
   for (const each of specs.states) await resetState(runtime, each);
   const part = await runtime.compile(specs.part);
@@ -312,12 +337,17 @@ async function compileTuning(
   const scheduler = model.scheduler("ddim");
   const prediction = predictionOf(scheduler);
   const total = scheduler.alphasCumprod.length;
+  const evenly = new Float32Array(shape[2]! * shape[3]!).fill(1);
   const draws = (random: ReturnType<typeof counterRandom>) => {
     const times = drawTimesteps(random, options.batchSize, total);
     const { t, signal: s, sigma: g } = noiseLevels(times, scheduler.alphasCumprod, null, prediction);
-    const prompts = times.map(() => options.templates[random.int(options.templates.length)]!);
+    const order = pictures.length > 1 ? Array.from(random.permutation(options.batchSize)) : times.map(() => 0);
+    const turns = order.map((i) => pictures[i % pictures.length]!);
+    const prompts = turns.map(({ templates }) => templates[random.int(templates.length)]!);
     const { ids, mask } = placeholderFeeds(model.tokenizer, prompts, PLACEHOLDER, options.hardTokenId);
-    return { t, signal: s, sigma: g, ids, mask, noise: random.normal(parts * size(shape)) };
+    const z = joined(turns.map(({ latents }) => latents));
+    const counts = weighted && { weights: joined(turns.map(({ weights }) => weights ?? evenly)) };
+    return { t, signal: s, sigma: g, ids, mask, noise: random.normal(z.length), z, ...counts };
   };
   return {
     step: async (step, random) => {
@@ -338,6 +368,12 @@ async function compileTuning(
       await apply?.release();
     },
   };
+}
+
+function joined(rows: readonly Float32Array[]): Float32Array {
+  const all = new Float32Array(rows.length * rows[0]!.length);
+  for (const [i, row] of rows.entries()) all.set(row, i * row.length);
+  return all;
 }
 
 /** The i-th of n equal parts of each feed. */

@@ -193,14 +193,18 @@ test("with a mask, what lies beside the subject hardly matters to the tuning", a
   const covers = (left: number): Uint8Array =>
     Uint8Array.from({ length: side * side }, (_, i) => (i % side < left ? 255 : 0));
   const repainted = photo.pixels.map((x, i) => (Math.floor(i / 3) % side < side / 2 ? x : 255 - x));
-  const tuned = async (pixels: Uint8Array, mask?: Uint8Array): Promise<Float32Array> =>
-    (await personalize(runtime, model, { ...photo, pixels, mask }, base)).factors[0]!.b;
+  const tuned = async (pixels: Uint8Array, mask?: Uint8Array, cutOuts = 0): Promise<Float32Array> =>
+    (await personalize(runtime, model, { ...photo, pixels, mask }, { ...base, cutOuts })).factors[0]!.b;
   const all = await tuned(photo.pixels);
   expect(relativeError(await tuned(photo.pixels, covers(side)), all)).toBeLessThan(1e-5);
   const moved = relativeError(await tuned(repainted), all);
   const half = await tuned(photo.pixels, covers(side / 2));
   expect(relativeError(half, all)).toBeGreaterThan(1e-3);
   expect(relativeError(await tuned(repainted, covers(side / 2)), half)).toBeLessThan(moved);
+  // the cut-outs have nothing of the photo's background at all
+  const four = await tuned(photo.pixels, covers(side / 2), 4);
+  expect(relativeError(four, half)).toBeGreaterThan(1e-3);
+  expect(await tuned(photo.pixels, covers(side / 2), 4)).toEqual(four);
   await expect(tuned(photo.pixels, covers(0))).rejects.toThrow(/mask: needed some subject .* found none.*E_IMAGE/);
   await expect(tuned(photo.pixels, new Uint8Array(9))).rejects.toThrow(/mask: needed 16 x 16 pixels, as the photo/);
 });

@@ -1,6 +1,13 @@
 /** `likeness personalize`: one photo in, a concept file out. */
 import { type Device, LikenessError, startRuntime } from "@likeness/engine";
-import { findEncoder, openEncoder, type PersonalizePlan, personalize, writeConcept } from "@likeness/personalization";
+import {
+  findEncoder,
+  MOST_CUT_OUTS,
+  openEncoder,
+  type PersonalizePlan,
+  personalize,
+  writeConcept,
+} from "@likeness/personalization";
 import { defineCommand } from "../args/command.ts";
 import { type Bar, clock } from "../console/progress.ts";
 import { readImage, readMask, squarePhoto } from "../images/read-image.ts";
@@ -27,6 +34,13 @@ export default defineCommand({
       hint: "DIR",
       description:
         "a pre-trained tuning-encoder, a folder with config.json and weights; by default the model's own, if it has one",
+    },
+    cutOuts: {
+      type: "integer",
+      min: 0,
+      max: MOST_CUT_OUTS,
+      default: MOST_CUT_OUTS,
+      description: "with a mask: on how many plain backgrounds the tuning sees the subject beside the photo",
     },
     imageEncoder: IMAGE_ENCODER,
     mask: {
@@ -57,10 +71,10 @@ export default defineCommand({
     },
     lr: {
       type: "number",
-      default: 2e-3,
       min: 0,
       max: 1,
-      description: "learning rate of the tuning",
+      description:
+        "learning rate of AdamW; by default 0.002 as in the paper or, with a mask, the steps that the encoder's config.json names",
       aliases: ["learning-rate"],
     },
     alphaBlend: {
@@ -121,6 +135,7 @@ export default defineCommand({
         batchSize: options.batchSize ?? 16,
         microBatchSize: options.microBatchSize,
         alphaBlend: options.alphaBlend,
+        cutOuts: options.cutOuts,
         onPlan: (plan) => {
           for (const line of planLines(plan)) progress.note(line);
         },

@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { fingerprint, type StableDiffusionModel } from "@likeness/diffusion";
 import { LikenessError, type Runtime } from "@likeness/engine";
 import type { Concept } from "../concept.ts";
+import { MOST_CUT_OUTS } from "../cut-outs.ts";
 import { ENCODER_FILE, findEncoder, openEncoder, type TuningEncoder } from "../encoder-file.ts";
 import { type PersonalizeOptions, personalize } from "../personalize.ts";
 import type { Photo } from "../photo.ts";
@@ -50,7 +51,7 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
   const encoder = typeof found === "string" ? undefined : found;
   const neutral = templates ?? (encoder ?? findEncoder(model))?.config.templates;
   const size = spec.batch_size ?? batchSize;
-  const { start: _, ...settings } = recipe;
+  const { start, ...settings } = recipe;
   return {
     name: spec.name ?? `${nameOf(spec.method, recipe)}${spec.mask ? ", with a mask" : ""}`,
     kind: spec.method,
@@ -61,7 +62,7 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
       classWord: spec.class_word ?? null,
       encoder: encoder ? fingerprint(encoder.files.files.map((f) => f.path)) : null,
       encoderConfig: encoder?.config ?? null,
-      ...(spec.mask && { mask: true }),
+      ...(spec.mask && { mask: true, cutOuts: spec.cut_outs ?? MOST_CUT_OUTS }),
     },
     ...(typeof found === "string" && { skipped: found }),
     teach: async (photo, { classWord, ...options }) => {
@@ -81,7 +82,17 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
         });
       const seen = spec.mask ? photo : { ...photo, mask: undefined };
       const told = recipe.start === "word" || spec.class_word === true;
-      const ask = { ...settings, ...options, encoder, batchSize: size, templates: neutral, token: PLACEHOLDER };
+      // with a mask, the steps that the encoder's config tells, unless the spec names a rate
+      const learningRate = spec.mask && start === "encoder" ? spec.learning_rate : recipe.learningRate;
+      const ask = {
+        ...settings,
+        ...options,
+        learningRate,
+        encoder,
+        batchSize: size,
+        templates: neutral,
+        token: PLACEHOLDER,
+      };
       return personalize(runtime, model, seen, { ...ask, classWord: told ? classWord : undefined });
     },
   };
@@ -98,6 +109,7 @@ const changesOf = (spec: MethodSpec): Partial<Recipe> => ({
   ...(spec.steps !== undefined && { steps: spec.steps }),
   ...(spec.learning_rate !== undefined && { learningRate: spec.learning_rate }),
   ...(spec.alpha_blend !== undefined && { alphaBlend: spec.alpha_blend }),
+  ...(spec.cut_outs !== undefined && { cutOuts: spec.cut_outs }),
   ...(spec.rank !== undefined && { rank: spec.rank }),
   ...(spec.train !== undefined && { train: spec.train }),
   ...(spec.embedding_anchor !== undefined && { embeddingAnchor: spec.embedding_anchor }),

@@ -3,6 +3,7 @@ import type { TuningOptions } from "../tuning.ts";
 import type { MethodSpec } from "./spec.ts";
 
 export interface Recipe extends Pick<TuningOptions, "train" | "weightDecay" | "embeddingAnchor" | "offsetAnchor"> {
+  readonly cutOuts?: number;
   /** The encoder's prediction; or the class word's embedding and offsets of zero. */
   readonly start: "encoder" | "word";
   readonly steps: number;

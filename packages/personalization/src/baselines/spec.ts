@@ -1,5 +1,6 @@
 /** How a config names a method. */
 import { z } from "zod";
+import { MOST_CUT_OUTS } from "../cut-outs.ts";
 
 export const MethodSpec = z.strictObject({
   method: z.enum(["class-word", "encoder", "date", "no-encoder", "no-dual-path", "lora", "textual-inversion"]),
@@ -20,5 +21,7 @@ export const MethodSpec = z.strictObject({
   class_word: z.boolean().optional(),
   /** Tells the method where in the photo the subject is; others don't look at a mask. */
   mask: z.boolean().optional(),
+  /** With a mask: on how many plain backgrounds tuning sees the subject as well. */
+  cut_outs: z.int().min(0).max(MOST_CUT_OUTS).optional(),
 });
 export type MethodSpec = z.output<typeof MethodSpec>;

@@ -21,6 +21,14 @@ export const EncoderConfig = z.strictObject({
   alpha_blend: z.number().min(0).max(1).default(0.25),
   /** Neutral prompts of pre-training and tuning, with <S*> for the subject. */
   templates: z.array(z.string().includes("<S*>")).min(1).optional(),
+  /** The steps on a photo with a mask that were found to go best from what it predicts; the paper's if not given. */
+  masked_tuning: z
+    .strictObject({
+      optimizer: z.enum(["adamw", "muon"]),
+      learning_rate: z.number().positive(),
+      embedding_learning_rate: z.number().positive(),
+    })
+    .optional(),
   /** The base model that it was trained for. */
   base: z.string().default(""),
   base_name: z.string().default(""),

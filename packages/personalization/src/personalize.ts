@@ -77,26 +77,40 @@ export async function personalize(
 ): Promise<Concept> {
   const { encoder, signal } = options;
   const pixels = photoPlanes(photo, model);
-  latentWeights(photo, model.scaleFactor); // a mask that isn't one is an error now
+  const weights = latentWeights(photo, model.scaleFactor);
   placeholderId(model.tokenizer, options.token); // a token that can't be one is an error now, not after the tuning
   const pace = paceOf(photo, options);
+  const count = cutOutCount(photo, options);
   const alphaBlend = options.alphaBlend ?? encoder?.config.alpha_blend ?? 0.25;
   const large = bytesOf(model.unet.files) > SMALL_BYTES;
   const plan =
     large || options.availableMemory !== undefined
-      ? await planOf(runtime, model, photo, { ...options, ...pace, alphaBlend })
+      ? await planOf(
+          runtime,
+          model,
+          { views: 1 + count, weighted: photo.mask !== undefined },
+          { ...options, ...pace, alphaBlend },
+        )
       : undefined;
   if (plan) options.onPlan?.(plan);
   options.onStage?.("encode");
-  const latents = await encodePhoto(runtime, model, pixels, signal);
+  // where a mask says what is subject, tuning sees that on plain backgrounds too, which prompts name: so it, not they, becomes the concept
+  const views = count > 0 ? cutOuts(pixels, photo.mask!, count) : [];
+  const all = await encodePictures(runtime, model, [pixels, ...views.map(({ planes }) => planes)], signal);
+  const [latents, ...cut] = all as [Float32Array, ...Float32Array[]];
   const start = encoder
     ? await predict(runtime, model, encoder, pixels, latents, options)
     : await fromWord(runtime, model, options);
   options.onStage?.("tune");
+  const templates = options.templates ?? encoder?.config.templates ?? OBJECT_TEMPLATES;
+  const pictures: TuningPicture[] = [
+    { latents, templates, weights },
+    ...views.map(({ where }, i) => ({ latents: cut[i]!, templates: templates.map((t) => `${t} ${where}`) })),
+  ];
   const tuned =
     options.steps === 0
       ? start
-      : await tune(runtime, model, await picturesOf(runtime, model, photo, latents, options), start, {
+      : await tune(runtime, model, pictures, start, {
           ...options,
           ...pace,
           recompute: plan ? plan.recompute : options.recompute,
@@ -124,7 +138,7 @@ export async function personalize(
       class_word: options.classWord ?? null,
       encoder: encoder ? "tuning_encoder" : null,
       mask: photo.mask !== undefined,
-      ...(photo.mask && { cut_outs: cutOutsOf(options) }),
+      ...(count > 0 && { cut_outs: count }),
       ...(model.int8 && { int8: true }),
     },
   };
@@ -142,45 +156,18 @@ function paceOf({ mask }: Photo, { learningRate, encoder }: PersonalizeOptions):
   return { optimizer, learningRate: learning_rate, embeddingLearningRate: embedding_learning_rate };
 }
 
-const cutOutsOf = ({ cutOuts = MOST_CUT_OUTS }: PersonalizeOptions): number => Math.min(cutOuts, MOST_CUT_OUTS);
-
-/** The photo; and, where a mask says what is subject, that on plain backgrounds, which prompts name: so it, not they, becomes the concept. */
-async function picturesOf(
-  runtime: Runtime,
-  model: StableDiffusionModel,
-  photo: Photo,
-  latents: Float32Array,
-  options: PersonalizeOptions,
-): Promise<TuningPicture[]> {
-  const templates = options.templates ?? options.encoder?.config.templates ?? OBJECT_TEMPLATES;
-  const pictures = [{ latents, templates, weights: latentWeights(photo, model.scaleFactor) }];
-  if (!photo.mask) return pictures;
-  const program = await runtime.compile({ outputs: { z: photoLatents(model) } });
-  try {
-    for (const { planes, where } of cutOuts(photoPlanes(photo, model), photo.mask, cutOutsOf(options))) {
-      const { z } = await program.run({ pixels: planes }, { signal: options.signal });
-      pictures.push({
-        latents: z as Float32Array,
-        templates: templates.map((t) => `${t} ${where}`),
-        weights: undefined,
-      });
-    }
-  } finally {
-    await program.release();
-  }
-  return pictures;
-}
+const cutOutCount = ({ mask }: Photo, { steps, cutOuts = MOST_CUT_OUTS }: PersonalizeOptions): number =>
+  mask && steps > 0 ? Math.min(cutOuts, MOST_CUT_OUTS) : 0;
 
 /** The costs of the passes over the photo and its cut-outs, and of tuning. */
 function planOf(
   runtime: Runtime,
   model: StableDiffusionModel,
-  { mask }: Photo,
+  { views, weighted }: { readonly views: number; readonly weighted: boolean },
   options: PersonalizeOptions & Pace & { readonly alphaBlend: number },
 ): Promise<PersonalizePlan> {
   const { encoder } = options;
   const latents = photoLatents(model);
-  const views = 1 + (mask && options.steps > 0 ? cutOutsOf(options) : 0);
   const read = costOf([latents]);
   const before = [
     ...Array<typeof read>(views).fill(read),
@@ -192,22 +179,31 @@ function planOf(
     runtime,
     model,
     before,
-    { latents: size(latents.shape), weighted: mask !== undefined },
+    { latents: size(latents.shape), weighted },
     { ...options, rank, loraAlpha: rank },
     available,
   );
 }
 
-/** Scaled latents of the photo: the mean, no draw. */
-async function encodePhoto(
+/** Scaled latents of pictures, (3, H, W) each: the mean, no draw. */
+async function encodePictures(
   runtime: Runtime,
   model: StableDiffusionModel,
-  pixels: Float32Array,
+  pictures: readonly Float32Array[],
   signal?: AbortSignal,
-): Promise<Float32Array> {
-  const { z } = await runtime.evaluate({ z: photoLatents(model) }, { pixels }, { signal });
-  expectFinite(z!, "the photo's latents", model);
-  return z as Float32Array;
+): Promise<Float32Array[]> {
+  const program = await runtime.compile({ outputs: { z: photoLatents(model) } });
+  const latents: Float32Array[] = [];
+  try {
+    for (const pixels of pictures) {
+      const { z } = await program.run({ pixels }, { signal });
+      expectFinite(z!, "the photo's latents", model);
+      latents.push(z as Float32Array);
+    }
+  } finally {
+    await program.release();
+  }
+  return latents;
 }
 
 function photoLatents(model: StableDiffusionModel): Tensor {

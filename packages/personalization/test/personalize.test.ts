@@ -7,7 +7,17 @@ import {
   type StableDiffusionModel,
   tokenTable,
 } from "@likeness/diffusion";
-import { constant, evaluate, gather, input, leafName, type Runtime, reshape, startRuntime } from "@likeness/engine";
+import {
+  constant,
+  counterRandom,
+  evaluate,
+  gather,
+  input,
+  leafName,
+  type Runtime,
+  reshape,
+  startRuntime,
+} from "@likeness/engine";
 import { FIXTURES, relativeError } from "@likeness/engine/testing";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Concept } from "../src/concept.ts";
@@ -16,7 +26,7 @@ import { personalUNet } from "../src/method/personal-unet.ts";
 import { type PersonalizeOptions, personalize } from "../src/personalize.ts";
 import { latentWeights, type Photo } from "../src/photo.ts";
 import type { PersonalizePlan } from "../src/plan.ts";
-import { conceptVariables, loadConcept, microBatchSize } from "../src/tuning.ts";
+import { conceptVariables, loadConcept, microBatchSize, tune } from "../src/tuning.ts";
 
 let runtime: Runtime;
 beforeAll(async () => {
@@ -214,6 +224,29 @@ test("the weights of a mask are a tenth beside the subject, and 1 on average", (
   const weights = latentWeights({ pixels: new Uint8Array(48), width: 4, height: 4, mask }, 2)!;
   expect([...weights]).toEqual([1, 0.1, 1, 0.1].map((x) => expect.closeTo(x / 0.55, 5)));
   expect(latentWeights({ pixels: new Uint8Array(48), width: 4, height: 4 }, 2)).toBeUndefined();
+});
+
+test("Muon's first step turns all of an offset's rows as far, AdamW's moves the embedding at its own rate", async () => {
+  const model = loadModel(`${FIXTURES}/models/sd1`);
+  const start = await personalize(runtime, model, photoFor(model), { ...base, steps: 0, rank: 2 });
+  const side = model.resolution / model.scaleFactor;
+  const latents = counterRandom(1, "latents").normal(model.unet.config.in_channels * side * side);
+  const rates = { learningRate: 0.05, embeddingLearningRate: 0.01, optimizer: "muon" } as const;
+  const { hardTokenId, rank, loraAlpha } = start;
+  const tuned = await tune(runtime, model, [{ latents, templates: ["a photo of a <S*>"] }], start, {
+    ...{ ...rates, hardTokenId, rank, loraAlpha, alphaBlend: 0.5, steps: 1, batchSize: 2, seed: 1 },
+  });
+  const moved = tuned.embedding.map((x, i) => Math.abs(x - start.embedding[i]!));
+  expect(Math.max(...moved)).toBeCloseTo(0.01, 4);
+  for (const [i, { a, b }] of tuned.factors.entries()) {
+    expect(a).toEqual(start.factors[i]!.a); // its gradient is zero while B is
+    const d = b.length / 2;
+    const unit = 0.05 * 0.2 * Math.sqrt(d);
+    const dot = (p: number, q: number): number =>
+      Array.from({ length: d }, (_, k) => b[p * d + k]! * b[q * d + k]!).reduce((x, y) => x + y) / unit ** 2;
+    for (const p of [0, 1]) expect(Math.sqrt(dot(p, p))).toSatisfy((x: number) => x > 0.6 && x < 1.3);
+    expect(Math.abs(dot(0, 1))).toBeLessThan(0.4);
+  }
 });
 
 test("a photo of another size is refused", async () => {

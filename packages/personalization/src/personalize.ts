@@ -156,8 +156,14 @@ function paceOf({ mask }: Photo, { learningRate, encoder }: PersonalizeOptions):
   return { optimizer, learningRate: learning_rate, embeddingLearningRate: embedding_learning_rate };
 }
 
-const cutOutCount = ({ mask }: Photo, { steps, cutOuts = MOST_CUT_OUTS }: PersonalizeOptions): number =>
-  mask && steps > 0 ? Math.min(cutOuts, MOST_CUT_OUTS) : 0;
+/** Where the subject leaves less than this of the photo free, no background could be seen. */
+const LEAST_FREE = 0.05;
+
+function cutOutCount({ mask }: Photo, { steps, cutOuts = MOST_CUT_OUTS }: PersonalizeOptions): number {
+  if (!mask || steps === 0) return 0;
+  const free = mask.reduce((n, x) => n + (x > 127 ? 0 : 1), 0) / mask.length;
+  return free < LEAST_FREE ? 0 : Math.min(cutOuts, MOST_CUT_OUTS);
+}
 
 /** The costs of the passes over the photo and its cut-outs, and of tuning. */
 function planOf(

@@ -341,8 +341,7 @@ async function compileTuning(
   const draws = (random: ReturnType<typeof counterRandom>) => {
     const times = drawTimesteps(random, options.batchSize, total);
     const { t, signal: s, sigma: g } = noiseLevels(times, scheduler.alphasCumprod, null, prediction);
-    const order = pictures.length > 1 ? Array.from(random.permutation(options.batchSize)) : times.map(() => 0);
-    const turns = order.map((i) => pictures[i % pictures.length]!);
+    const turns = inTurn(pictures, options.batchSize, random);
     const prompts = turns.map(({ templates }) => templates[random.int(templates.length)]!);
     const { ids, mask } = placeholderFeeds(model.tokenizer, prompts, PLACEHOLDER, options.hardTokenId);
     const z = joined(turns.map(({ latents }) => latents));
@@ -368,6 +367,13 @@ async function compileTuning(
       await apply?.release();
     },
   };
+}
+
+/** Each picture as often as the others, or once less; where there are more of them than draws, some. */
+function inTurn<T>(pictures: readonly T[], draws: number, random: ReturnType<typeof counterRandom>): T[] {
+  if (pictures.length === 1) return Array<T>(draws).fill(pictures[0]!);
+  const order = random.permutation(Math.max(draws, pictures.length)).slice(0, draws);
+  return Array.from(order, (i) => pictures[i % pictures.length]!);
 }
 
 function joined(rows: readonly Float32Array[]): Float32Array {

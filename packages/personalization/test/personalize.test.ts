@@ -203,14 +203,14 @@ test("with a mask, what lies beside the subject hardly matters to the tuning", a
   const covers = (left: number): Uint8Array =>
     Uint8Array.from({ length: side * side }, (_, i) => (i % side < left ? 255 : 0));
   const repainted = photo.pixels.map((x, i) => (Math.floor(i / 3) % side < side / 2 ? x : 255 - x));
-  const tuned = async (pixels: Uint8Array, mask?: Uint8Array, cutOuts = 0): Promise<Float32Array> =>
+  const tuned = async (pixels: Uint8Array, mask?: Uint8Array, cutOuts?: number): Promise<Float32Array> =>
     (await personalize(runtime, model, { ...photo, pixels, mask }, { ...base, cutOuts })).factors[0]!.b;
   const all = await tuned(photo.pixels);
   expect(relativeError(await tuned(photo.pixels, covers(side)), all)).toBeLessThan(1e-5);
   const moved = relativeError(await tuned(repainted), all);
-  const half = await tuned(photo.pixels, covers(side / 2));
+  const half = await tuned(photo.pixels, covers(side / 2), 0);
   expect(relativeError(half, all)).toBeGreaterThan(1e-3);
-  expect(relativeError(await tuned(repainted, covers(side / 2)), half)).toBeLessThan(moved);
+  expect(relativeError(await tuned(repainted, covers(side / 2), 0), half)).toBeLessThan(moved);
   // the cut-outs have nothing of the photo's background at all
   const four = await tuned(photo.pixels, covers(side / 2), 4);
   expect(relativeError(four, half)).toBeGreaterThan(1e-3);

@@ -3,7 +3,6 @@ import type { TuningOptions } from "../tuning.ts";
 import type { MethodSpec } from "./spec.ts";
 
 export interface Recipe extends Pick<TuningOptions, "train" | "weightDecay" | "embeddingAnchor" | "offsetAnchor"> {
-  readonly cutOuts?: number;
   /** The encoder's prediction; or the class word's embedding and offsets of zero. */
   readonly start: "encoder" | "word";
   readonly steps: number;
@@ -11,6 +10,8 @@ export interface Recipe extends Pick<TuningOptions, "train" | "weightDecay" | "e
   /** Share of the personalised branch, in tuning and sampling; the encoder's if not given. 1 is no dual path. */
   readonly alphaBlend?: number;
   readonly rank?: number;
+  /** With a mask; as many as there are if not given. */
+  readonly cutOuts?: number;
 }
 
 const paper = { steps: 12, learningRate: 2e-3 } as const;

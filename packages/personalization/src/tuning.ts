@@ -27,7 +27,6 @@ import {
   type Runtime,
   resetState,
   reshape,
-  size,
   square,
   stopGradient,
   sub,
@@ -136,10 +135,10 @@ export interface TuningLossInputs {
   readonly weights?: Tensor | undefined;
 }
 
-export type TuningLossOptions = Pick<
-  TuningOptions,
-  "alphaBlend" | "rank" | "loraAlpha" | "hardTokenId" | "embeddingAnchor" | "offsetAnchor" | "recompute"
->;
+export interface TuningLossOptions
+  extends Pick<TuningOptions, "alphaBlend" | "rank" | "loraAlpha" | "embeddingAnchor" | "offsetAnchor" | "recompute"> {
+  readonly hardTokenId: number | Tensor;
+}
 
 /** Loss of one step: Eq. 1 through the dual path, and the two anchors (method.md 1.10). */
 export function tuningLoss(
@@ -241,6 +240,8 @@ interface TuningSpecs {
   /** Zero at the start. */
   readonly states: readonly Pick<Optimizer, "state">[];
   readonly parts: number;
+  /** The start, which anchors need: variables, so that one program serves all subjects. */
+  readonly anchors: readonly Tensor[];
   /** Of one part's noise. */
   readonly shape: readonly number[];
 }
@@ -260,7 +261,6 @@ const predictionOf = (scheduler: ReturnType<StableDiffusionModel["scheduler"]>):
 function tuningSpecs(
   model: StableDiffusionModel,
   { all, v, factors }: ReturnType<typeof conceptVariables>,
-  start: ConceptState,
   { latents, weighted }: PictureKind,
   options: TuningOptions,
 ): TuningSpecs {
@@ -274,17 +274,17 @@ function tuningSpecs(
   const [timestep, signal, sigma] = ["t", "signal", "sigma"].map((n) => input(n, [b])) as [Tensor, Tensor, Tensor];
   const { sample, target } = noised(input("z", shape), input("noise", shape), signal, sigma, prediction);
   const prompt = { ids: input("ids", [b, length], "int32"), mask: input("mask", [b, length]) };
-  const graph: TuningGraph = {
-    v,
-    factors,
-    v0: constant(start.embedding, v.shape),
-    factors0: factors.map(({ a, b: up }, i) => ({
-      a: constant(start.factors[i]!.a, a.shape),
-      b: constant(start.factors[i]!.b, up.shape),
-    })),
-  };
+  const startOf = (t: Tensor): Tensor => variable(`start.${leafName(t)}`, t.shape);
+  const [v0, factors0] = [startOf(v), factors.map(({ a, b: up }) => ({ a: startOf(a), b: startOf(up) }))];
   const weights = weighted ? input("weights", [b, 1, side, side]) : undefined;
-  const { loss, diffusion } = tuningLoss(model, graph, { ...prompt, sample, target, timestep, weights }, options);
+  const graph: TuningGraph = { v, factors, v0, factors0 };
+  const hardTokenId = input("hard_id", [1], "int32");
+  const { loss, diffusion } = tuningLoss(
+    model,
+    graph,
+    { ...prompt, sample, target, timestep, weights },
+    { ...options, hardTokenId },
+  );
   const learning = { both: all, embedding: [v], offsets: all.slice(1) }[options.train ?? "both"];
   const grads = grad(loss, learning);
   const sum = parts > 1 ? accumulate(learning, grads, 1 / parts) : undefined;
@@ -301,21 +301,19 @@ function tuningSpecs(
     optimizer,
     states: sum ? [optimizer, sum] : [optimizer],
     parts,
+    anchors: all.map(startOf),
     shape,
   };
 }
 
-/** Cost of one part of a step, and how many parts a step has, without a value of the concept or the picture. */
+/** Cost of one part of a step, and how many parts a step has. */
 export function tuningCost(
   model: StableDiffusionModel,
   kind: PictureKind,
   options: Omit<TuningOptions, "hardTokenId" | "seed">,
 ): { readonly part: Cost; readonly parts: number } {
   const variables = conceptVariables(model, options.rank);
-  const [v, ...rest] = variables.all.map((t) => new Float32Array(size(t.shape))) as [Float32Array, ...Float32Array[]];
-  const factors = variables.factors.map((_, i) => ({ a: rest[2 * i]!, b: rest[2 * i + 1]! }));
-  const start = { embedding: v, factors };
-  const { part, parts } = tuningSpecs(model, variables, start, kind, { ...options, hardTokenId: 0, seed: 0 });
+  const { part, parts } = tuningSpecs(model, variables, kind, { ...options, hardTokenId: 0, seed: 0 });
   return { part: costOf([...Object.values(part.outputs), ...part.updates.map(([, value]) => value)]), parts };
 }
 
@@ -329,14 +327,16 @@ async function compileTuning(
 ): Promise<TuningPrograms> {
   const size = pictures[0]!.latents.length;
   const weighted = pictures.some(({ weights }) => weights);
-  const specs = tuningSpecs(model, variables, start, { latents: size, weighted }, options);
-  const { optimizer, parts, shape } = specs;
+  const specs = tuningSpecs(model, variables, { latents: size, weighted }, options);
+  const { optimizer, parts, shape, anchors } = specs;
   for (const each of specs.states) await resetState(runtime, each);
+  await loadConcept(runtime, anchors, start);
   const part = await runtime.compile(specs.part);
   const apply = specs.apply && (await runtime.compile(specs.apply));
   const scheduler = model.scheduler("ddim");
   const prediction = predictionOf(scheduler);
   const total = scheduler.alphasCumprod.length;
+  const hard = options.alphaBlend < 1 && { hard_id: Int32Array.of(options.hardTokenId) };
   const evenly = new Float32Array(shape[2]! * shape[3]!).fill(1);
   const draws = (random: ReturnType<typeof counterRandom>) => {
     const times = drawTimesteps(random, options.batchSize, total);
@@ -355,7 +355,8 @@ async function compileTuning(
       const losses = { loss: 0, diffusion: 0 };
       for (let i = 0; i < parts; i++) {
         options.signal?.throwIfAborted();
-        const r = await part.run({ ...nth(feeds, i, parts), ...(!apply && pace) }, { signal: options.signal });
+        const given = { ...nth(feeds, i, parts), ...hard, ...(!apply && pace) };
+        const r = await part.run(given, { signal: options.signal });
         losses.loss += r.loss![0]! / parts;
         losses.diffusion += r.diffusion![0]! / parts;
       }

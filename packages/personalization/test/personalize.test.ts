@@ -226,6 +226,18 @@ test("the weights of a mask are a tenth beside the subject, and 1 on average", (
   expect(latentWeights({ pixels: new Uint8Array(48), width: 4, height: 4 }, 2)).toBeUndefined();
 });
 
+test("a runtime that keeps programs teaches one subject after another as a fresh one does", async () => {
+  const model = loadModel(`${FIXTURES}/models/sd1`);
+  const photo = photoFor(model);
+  const other = { ...photo, pixels: photo.pixels.map((x) => 255 - x) };
+  const ask = { ...base, alphaBlend: 0.5 };
+  const kept = await startRuntime({ inProcess: true, keepPrograms: 4 });
+  await personalize(kept, model, photo, ask);
+  const second = await personalize(kept, model, other, { ...ask, classWord: "dog" });
+  expect(second).toEqual(await personalize(runtime, model, other, { ...ask, classWord: "dog" }));
+  await kept.close();
+});
+
 test("Muon's first step turns all of an offset's rows as far, AdamW's moves the embedding at its own rate", async () => {
   const model = loadModel(`${FIXTURES}/models/sd1`);
   const start = await personalize(runtime, model, photoFor(model), { ...base, steps: 0, rank: 2 });

@@ -21,6 +21,9 @@ import { writePng } from "../images/write-png.ts";
 import { expectFile, expectNewFile, expectOutputFolder, findModel } from "../paths.ts";
 import { DEVICE } from "./shared-flags.ts";
 
+/** What teaching compiles: pictures to latents, the encoder, a tuning step in one or two programs. The next subject needs the same. */
+const KEPT = 4;
+
 export default defineCommand({
   name: "evaluate",
   summary: "Judges a model's personalization as a config says; goes on where the last run stopped.",
@@ -29,7 +32,7 @@ export default defineCommand({
   examples: ["likeness evaluate models/pocket/training/6-evaluation.json"],
   async run(path, { device }, { signal, progress, print, json }) {
     const config = expectPaths(readEvaluationConfig(expectFile("config", path)));
-    const runtime = await startRuntime({ device: device as Device });
+    const runtime = await startRuntime({ device: device as Device, keepPrograms: KEPT });
     let bar: Bar | undefined;
     try {
       const evaluation = openEvaluation(runtime, config, { commit: commit(), date: today() });

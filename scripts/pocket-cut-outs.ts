@@ -1,7 +1,7 @@
 /**
  * A contact sheet of what cut-outs change (docs/decisions/0008-masks.md): held-out subjects, each taught in twelve steps in several ways.
  *
- *     node --import tsx packages/world/src/main.ts --evaluation --split held-out --count 16 --seed 6 --out data/world/evaluation-16.safetensors
+ *     node --import tsx packages/world/src/main.ts --evaluation --split held-out --count 16 --seed 5 --out data/world/evaluation-16.safetensors
  *     node --import tsx scripts/pocket-cut-outs.ts [SUBJECTS]
  */
 import { loadModel } from "@likeness/diffusion";

@@ -184,7 +184,7 @@ def main() -> None:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     docs, results = (args.results, args.results) if args.results else (ROOT / "docs/results", ROOT / "bench/results")
     docs.mkdir(parents=True, exist_ok=True)
-    settings = {k: v for k, v in vars(args).items() if k not in ("results", "loads")}
+    settings = {k: v for k, v in vars(args).items() if k not in ("results", "loads", "node")} | {"model": pathlib.Path(args.model).name}
     name = "sd15-gpu" if args.gpu else "sd15"
     (results / f"{name}.json").write_text(json.dumps({"commit": commit, "settings": settings, "runs": measured}, indent=1) + "\n")
     text = markdown(found, args, commit)

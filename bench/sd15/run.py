@@ -9,6 +9,7 @@ With --gpu ours runs on WebGPU and the rival on CUDA, on one card; that goes to 
 """
 
 import argparse
+import functools
 import json
 import os
 import pathlib
@@ -78,16 +79,17 @@ def command(whose: str, kind: str, more: list[str], args: argparse.Namespace) ->
     sizes = ["--size", str(args.size), "--steps", str(args.steps)]
     if whose == "ours":
         device = ["--device", "webgpu"] if args.gpu else []
-        return [*node(args), "bench/sd15/ours.ts", kind, "--model", args.model, *sizes, *device, *more]
+        return [*node(args.node), "bench/sd15/ours.ts", kind, "--model", args.model, *sizes, *device, *more]
     device = ["--device", "cuda"] if args.gpu else []
     flags = [] if kind == "peak" else args.rival.split()
     return [sys.executable, "bench/sd15/rival.py", kind, args.model, *sizes, *device, *flags, *more]
 
 
-def node(args: argparse.Namespace) -> list[str]:
+@functools.cache
+def node(path: str) -> list[str]:
     """The command that runs TypeScript: Node alone where it reads that itself, as apps/cli/bin/likeness.js has it."""
-    own = subprocess.run([args.node, "-p", "!!process.features.typescript"], check=True, capture_output=True, text=True).stdout.strip()
-    return [args.node] if own == "true" else [args.node, "--import", "tsx"]
+    own = subprocess.run([path, "-p", "!!process.features.typescript"], check=True, capture_output=True, text=True).stdout.strip()
+    return [path] if own == "true" else [path, "--import", "tsx"]
 
 
 def measure(whose: str, kind: str, more: list[str], args: argparse.Namespace) -> dict:

@@ -35,19 +35,19 @@ export default defineCommand({
       description:
         "a pre-trained tuning-encoder, a folder with config.json and weights; by default the model's own, if it has one",
     },
-    cutOuts: {
-      type: "integer",
-      min: 0,
-      max: MOST_CUT_OUTS,
-      default: MOST_CUT_OUTS,
-      description: "with a mask: on how many plain backgrounds the tuning sees the subject beside the photo",
-    },
     imageEncoder: IMAGE_ENCODER,
     mask: {
       type: "string",
       hint: "FILE",
       description:
         "where the subject is: a picture of the photo's size, white on black; by default the photo's transparency, if it has any",
+    },
+    cutOuts: {
+      type: "integer",
+      min: 0,
+      max: MOST_CUT_OUTS,
+      default: MOST_CUT_OUTS,
+      description: "with a mask: on how many plain backgrounds the tuning sees the subject beside the photo",
     },
     steps: {
       type: "integer",

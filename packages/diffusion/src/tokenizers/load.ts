@@ -65,7 +65,8 @@ export function loadCLIPTokenizer(folder: string): CLIPTokenizer {
   const config = read(folder, "tokenizer_config.json", tokenizerConfig) ?? tokenizerConfig.parse({});
   // older files keep the special tokens apart; they count, unless the config lists all added tokens itself
   const map = config.added_tokens_decoder ? undefined : read(folder, "special_tokens_map.json", specialTokens);
-  const added = read(folder, "tokenizer.json", addedTokens);
+  const whole = readJson(folder, "tokenizer.json");
+  const added = checked(whole, addedTokens);
   // where there is a tokenizer.json, it says how a token is looked for, whatever the others say: as transformers 5 has it
   const manner = new Map(added?.added_tokens.map(({ content, normalized }) => [content, normalized]));
   const special = (key: keyof z.infer<typeof specialTokens>, usual: string): SpecialToken => {
@@ -73,7 +74,7 @@ export function loadCLIPTokenizer(folder: string): CLIPTokenizer {
     return { content, normalized: manner.get(content) ?? normalized };
   };
   return new CLIPTokenizer({
-    ...vocabularyAndMerges(folder),
+    ...vocabularyAndMerges(folder, whole),
     bos: special("bos_token", "<|startoftext|>"),
     eos: special("eos_token", "<|endoftext|>"),
     unk: special("unk_token", "<|endoftext|>"),
@@ -83,12 +84,15 @@ export function loadCLIPTokenizer(folder: string): CLIPTokenizer {
   });
 }
 
-function vocabularyAndMerges(folder: string): { vocab: Record<string, number>; merges: string[] } {
+function vocabularyAndMerges(
+  folder: string,
+  whole: Json | undefined,
+): { vocab: Record<string, number>; merges: string[] } {
   const vocab = read(folder, "vocab.json", vocabulary);
   const merges = join(folder, "merges.txt");
   if (vocab && existsSync(merges)) return { vocab, merges: parseMerges(readFileSync(merges, "utf8")) };
-  const whole = read(folder, "tokenizer.json", tokenizerJson);
-  if (whole) return whole.model;
+  const alone = checked(whole, tokenizerJson);
+  if (alone) return alone.model;
   throw new TokenizerError(
     `${folder}: needed vocab.json and merges.txt (or tokenizer.json), found neither. Is this the tokenizer/ folder of a model?`,
   );
@@ -98,16 +102,28 @@ function vocabularyAndMerges(folder: string): { vocab: Record<string, number>; m
 export const parseMerges = (text: string): string[] =>
   text.split("\n").filter((line, i) => line.trim() !== "" && !(i === 0 && line.includes("#version")));
 
-function read<T>(folder: string, name: string, schema: z.ZodType<T>): T | undefined {
+interface Json {
+  readonly path: string;
+  readonly value: unknown;
+}
+
+const read = <T>(folder: string, name: string, schema: z.ZodType<T>): T | undefined =>
+  checked(readJson(folder, name), schema);
+
+function readJson(folder: string, name: string): Json | undefined {
   const path = join(folder, name);
   if (!existsSync(path)) return undefined;
-  let json: unknown;
   try {
-    json = JSON.parse(readFileSync(path, "utf8"));
+    return { path, value: JSON.parse(readFileSync(path, "utf8")) };
   } catch {
     throw new TokenizerError(`${path}: needed JSON, found something else.`);
   }
-  const result = schema.safeParse(json);
+}
+
+function checked<T>(json: Json | undefined, schema: z.ZodType<T>): T | undefined {
+  if (!json) return undefined;
+  const { path, value } = json;
+  const result = schema.safeParse(value);
   if (result.success) return result.data;
   const issue = result.error.issues[0]!;
   throw new TokenizerError(

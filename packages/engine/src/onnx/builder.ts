@@ -80,7 +80,7 @@ export class GraphBuilder {
     return this.initializer(Float32Array.from(values), shape, "float32");
   }
 
-  /** `count` times the value; made in the run, as the model would be twice as large with them. */
+  /** `count` times the value; made in the run: as data they were most of a large model's bytes. */
   fill(value: number, count: number): string {
     return this.once(`fill ${value} ${count}`, () => [
       this.add("Expand", [this.scalar(value), this.extents([count])]),

@@ -51,12 +51,15 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
   const encoder = typeof found === "string" ? undefined : found;
   const neutral = templates ?? (encoder ?? findEncoder(model))?.config.templates;
   const size = spec.batch_size ?? batchSize;
-  const { start, ...settings } = recipe;
+  const { start, ...rest } = recipe;
+  // with a mask, the steps that the encoder's config tells, unless the spec names a rate
+  const settings = { ...rest, learningRate: spec.mask && start === "encoder" ? spec.learning_rate : rest.learningRate };
   return {
     name: spec.name ?? `${nameOf(spec.method, recipe)}${spec.mask ? ", with a mask" : ""}`,
     kind: spec.method,
     settings: {
-      ...recipe,
+      start,
+      ...settings,
       batchSize: size,
       templates: neutral ?? null,
       classWord: spec.class_word ?? null,
@@ -81,18 +84,8 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
           next: "Write the set again.",
         });
       const seen = spec.mask ? photo : { ...photo, mask: undefined };
-      const told = recipe.start === "word" || spec.class_word === true;
-      // with a mask, the steps that the encoder's config tells, unless the spec names a rate
-      const learningRate = spec.mask && start === "encoder" ? spec.learning_rate : recipe.learningRate;
-      const ask = {
-        ...settings,
-        ...options,
-        learningRate,
-        encoder,
-        batchSize: size,
-        templates: neutral,
-        token: PLACEHOLDER,
-      };
+      const told = start === "word" || spec.class_word === true;
+      const ask = { ...settings, ...options, encoder, batchSize: size, templates: neutral, token: PLACEHOLDER };
       return personalize(runtime, model, seen, { ...ask, classWord: told ? classWord : undefined });
     },
   };

@@ -1,16 +1,17 @@
 /**
  * Measures the pocket model on scenes that it was not trained on, in a minute; prints a line of JSON for each:
- * how well the UNet denoises new scenes of trained subjects, by timestep, and how often the CLIP pair names subject (of 200),
- * place and look of true scenes.
+ * how well the UNet denoises new scenes of trained subjects, by timestep, and how often the judge names subject (of 200),
+ * place and look of true scenes, and finds the instances of the photos.
  *
  *     node --import tsx packages/world/src/main.ts --split train    --count 1024 --seed 6 --out data/world/fresh.safetensors
  *     node --import tsx packages/world/src/main.ts --split held-out --count 64   --seed 5 --evaluation --out data/world/evaluation.safetensors
- *     node --import tsx scripts/pocket-check.ts [MODEL]
+ *     node --import tsx scripts/pocket-check.ts [MODEL [JUDGE]]
  */
 import {
   clipTextModel,
   embedTokens,
   encodeAll,
+  loadJudge,
   loadModel,
   noised,
   noiseLevels,
@@ -21,7 +22,7 @@ import {
 } from "@likeness/diffusion";
 import { counterRandom, input, mean, type Runtime, square, startRuntime, sub, type Tensor } from "@likeness/engine";
 import { judgeBackbone } from "../packages/personalization/src/evaluation/judges.ts";
-import { expectClipPair, pictureEmbedder, textEmbedder } from "../packages/personalization/src/evaluation/metrics.ts";
+import { dot, pictureEmbedder, rankOf, textEmbedder } from "../packages/personalization/src/evaluation/metrics.ts";
 import { openEvaluationSet } from "../packages/personalization/src/evaluation/set.ts";
 
 const BATCH = 32;
@@ -60,16 +61,26 @@ async function denoising(runtime: Runtime, model: StableDiffusionModel, data: Pi
   return errors;
 }
 
-/** Shares of true scenes of which the CLIP pair finds the right name first, among the first five, and the attributes. */
-async function naming(runtime: Runtime, model: StableDiffusionModel, path: string): Promise<Record<string, number>> {
+/** Shares of true scenes of which the judge finds the right name first, among the first five, and the attributes; of photos, the instance. */
+async function naming(runtime: Runtime, folder: string, path: string): Promise<Record<string, number>> {
   const set = openEvaluationSet(path);
-  const text = await textEmbedder(runtime, model);
-  const picture = await pictureEmbedder(runtime, expectClipPair(model), model.resolution);
+  const judge = loadJudge(folder);
+  const text = await textEmbedder(runtime, judge);
+  const picture = await pictureEmbedder(runtime, judge, set.pictures.height);
   const told: Record<string, number[]> = {};
+  const tell = (right: Readonly<Record<string, number>>): void => {
+    for (const [name, value] of Object.entries(right)) (told[name] ??= []).push(value);
+  };
   for (const [i, prompt] of set.backbone.prompts.slice(0, PROMPTS).entries()) {
     const { rank, attributes } = await judgeBackbone({ text, picture }, set.scene(i), prompt, set.backbone.names);
-    const right = { subject: Number(rank === 1), subject_top5: Number(rank <= 5), ...attributes };
-    for (const [name, value] of Object.entries(right)) (told[name] ??= []).push(value);
+    tell({ subject: Number(rank === 1), subject_top5: Number(rank <= 5), ...attributes });
+  }
+  const instances = await picture.embed(Array.from({ length: set.instances }, (_, i) => set.pictures.bytes(i)));
+  const photos = await picture.embed(set.subjects.map((_, i) => set.photo(i).pixels));
+  for (const [i, { instance }] of set.subjects.entries()) {
+    const scores = instances.map((other) => dot(other.instance, photos[i]!.instance));
+    const rank = rankOf(scores, instance);
+    tell({ photo: Number(rank === 1), photo_top5: Number(rank <= 5) });
   }
   return Object.fromEntries(
     Object.entries(told).map(([name, of]) => [name, of.reduce((a, b) => a + b, 0) / of.length]),
@@ -83,6 +94,6 @@ const runtime = await startRuntime();
 const errors = await denoising(runtime, model, new PictureFile("data/world/fresh.safetensors"));
 const overall = errors.reduce((a, b) => a + b, 0) / errors.length;
 console.log(JSON.stringify({ denoising: round(overall), timesteps: TIMESTEPS, errors: errors.map(round) }));
-const shares = await naming(runtime, model, "data/world/evaluation.safetensors");
+const shares = await naming(runtime, process.argv[3] ?? "models/pocket-judge", "data/world/evaluation.safetensors");
 console.log(JSON.stringify(Object.fromEntries(Object.entries(shares).map(([name, x]) => [name, round(x)]))));
 await runtime.close();

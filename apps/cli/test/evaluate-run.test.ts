@@ -3,11 +3,11 @@ import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, wri
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loadModel } from "@likeness/diffusion";
-import { writeSafetensors } from "@likeness/engine";
-import { FIXTURES, readGolden } from "@likeness/engine/testing";
+import { FIXTURES } from "@likeness/engine/testing";
 import sharp from "sharp";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { writeToyEncoder } from "../../../packages/personalization/test/toy-encoder.ts";
+import { writeToyJudge } from "../../../packages/personalization/test/toy-judge.ts";
 import { drawSprites, subjectBy, writeEvaluationSet } from "../../../packages/world/src/index.ts";
 import { type Ended, endOf, type LikenessProcess, startLikeness } from "./likeness.ts";
 
@@ -17,9 +17,7 @@ const at = (...names: string[]): string => join(folder, ...names);
 
 beforeAll(async () => {
   cpSync(join(FIXTURES, "models", "sd1"), at("sd1"), { recursive: true });
-  const data = readGolden("evaluation").floats("clip/text_projection");
-  const projection = { "text_projection.weight": { dtype: "F32" as const, shape: [12, 12], data } };
-  writeSafetensors(at("sd1", "image_encoder", "text_projection.safetensors"), projection);
+  writeToyJudge(at("judge"));
   writeToyEncoder(at("sd1", "tuning_encoder"), loadModel(at("sd1")));
   const among = ["fox", "owl", "wolf"].map(subjectBy); // the wolf is trained, the others are held out
   const size = { among, size: 16, prompts: 2, backbone: 2, names: 3 };
@@ -27,7 +25,7 @@ beforeAll(async () => {
 });
 
 const write = (name: string, changes: object = {}): string => {
-  const paths = { model: "sd1", set: "set.safetensors", retrieval: "sd1/image_encoder", run: `runs/${name}` };
+  const paths = { model: "sd1", set: "set.safetensors", judge: "judge", run: `runs/${name}` };
   const small = { images: 1, batch_size: 1, sheet_subjects: 1, sampling: { steps: 1 } };
   const methods = [{ method: "class-word" }, { method: "date", steps: 1 }];
   const config = { ...paths, out: `docs/${name}.md`, ...small, methods, ...changes };
@@ -50,7 +48,7 @@ test("report and sheets from a set that the world wrote; run again, it measures 
   for (const link of ["whole-methods.png", "whole-subjects.png"]) expect(report).toContain(`](${link})`);
   expect((await sharp(at("docs", "whole-subjects.png")).metadata()).width).toBeGreaterThan(3 * 128);
   const before = records("whole");
-  expect(before.trim().split("\n")).toHaveLength(2 + 2 * 2); // prompts of the base model; methods by subjects
+  expect(before.trim().split("\n")).toHaveLength(2 + 2 * 2 * 2); // prompts of the base model; methods by subjects, taught and judged
   const { code, out, err } = await evaluate("whole.json", "--json");
   expect(code, err).toBe(0);
   const result = JSON.parse(out);

@@ -12,7 +12,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 const model = join(FIXTURES, "models", "sd1");
 const config = {
   model,
-  retrieval: join(model, "image_encoder"),
+  judge: join(model, "image_encoder"),
   run: "run",
   out: "report.md",
   methods: [] as object[],
@@ -28,7 +28,7 @@ test.each<[string, object, RegExp]>([
   ["an unknown method", { ...good, methods: [{ method: "magic" }] }, /methods\.0\.method.*found "magic"/],
   ["an unknown key", { ...good, guidance: 7 }, /"guidance" is a key that isn't implemented/],
   ["a set that isn't there", { ...good, set: "none.safetensors" }, /set \(none\.safetensors\): .*no such file/],
-  ["a model without judges", good, /image_encoder .*found no text_projection\.safetensors/],
+  ["a judge that is no CLIPModel", good, /image_encoder.config\.json: .*model_type/],
   ["a report that is no .md", { ...good, out: "report.txt" }, /"out": found "report\.txt"/],
 ])("%s: one line, exit code 2, no file", async (name, json, message) => {
   const file = `${name.replaceAll(" ", "-")}.json`;

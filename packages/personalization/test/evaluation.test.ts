@@ -1,13 +1,20 @@
 /** A whole evaluation on a toy model in this process: what is measured, kept, resumed and reported. */
-import { appendFileSync, cpSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { appendFileSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loadModel } from "@likeness/diffusion";
-import { counterRandom, type Runtime, startRuntime, writeSafetensors } from "@likeness/engine";
-import { FIXTURES, readGolden } from "@likeness/engine/testing";
+import {
+  counterRandom,
+  type Runtime,
+  readFloats,
+  readSafetensorsHeader,
+  startRuntime,
+  writeSafetensors,
+} from "@likeness/engine";
+import { FIXTURES } from "@likeness/engine/testing";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { EvaluationConfig } from "../src/evaluation/config.ts";
-import type { ConceptRecord, RunRecord } from "../src/evaluation/records.ts";
+import type { JudgedRecord, RunRecord } from "../src/evaluation/records.ts";
 import { evaluationReport } from "../src/evaluation/report.ts";
 import { openEvaluation, runEvaluation } from "../src/evaluation/run.ts";
 import { openSampler } from "../src/evaluation/sampler.ts";
@@ -17,6 +24,7 @@ import { summarize } from "../src/evaluation/summary.ts";
 import { generateConcept } from "../src/generate.ts";
 import { personalize } from "../src/personalize.ts";
 import { writeToyEncoder } from "./toy-encoder.ts";
+import { writeToyJudge } from "./toy-judge.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "evaluation-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -60,19 +68,15 @@ function writeSet(name: string, metadata: unknown = content, photos: number = 2)
 
 beforeAll(async () => {
   runtime = await startRuntime({ inProcess: true });
-  for (const name of ["bare", "sd1"]) {
-    cpSync(`${FIXTURES}/models/sd1`, at(name), { recursive: true });
-    const data = readGolden("evaluation").floats("clip/text_projection");
-    const projection = { "text_projection.weight": { dtype: "F32" as const, shape: [12, 12], data } };
-    writeSafetensors(at(name, "image_encoder", "text_projection.safetensors"), projection);
-  }
+  for (const name of ["bare", "sd1"]) cpSync(`${FIXTURES}/models/sd1`, at(name), { recursive: true });
+  writeToyJudge(at("judge"));
   writeToyEncoder(at("sd1", "tuning_encoder"), loadModel(at("sd1")));
   writeSet("set.safetensors");
 });
 
 const configOf = (run: string, changes: object = {}): EvaluationConfig =>
   EvaluationConfig.parse({
-    ...{ model: at("sd1"), set: at("set.safetensors"), retrieval: at("sd1", "image_encoder") },
+    ...{ model: at("sd1"), set: at("set.safetensors"), judge: at("judge") },
     ...{ run: at(run), out: at(`${run}.md`), images: 2, batch_size: 2, sheet_subjects: 1 },
     sampling: { steps: 1, batch_size: 3 },
     methods: [{ method: "class-word" }, { method: "encoder" }],
@@ -93,19 +97,23 @@ test("each method and subject is one line with all that was measured, and the re
   expect(told[0]).toBe(0);
   expect(told.at(-1)).toBe(1);
   const found = lines("whole");
-  expect(found.map((r) => r.kind)).toEqual(["backbone", "concept", "concept", "concept", "concept"]);
-  for (const { cells, cosine, word, ...record } of found.slice(1) as (ConceptRecord & typeof stamp)[]) {
+  // two methods by two subjects: taught and judged with the first seed, judged with the second
+  const kinds = ["backbone", ...Array(4).fill(["concept", "judged"]).flat(), ...Array(4).fill("judged")];
+  expect(found.map((r) => r.kind)).toEqual(kinds);
+  for (const { cosine, word, ...record } of found.filter((r) => r.kind === "concept")) {
+    expect(record).toMatchObject(stamp);
+    expect(cosine).toBeLessThanOrEqual(1.0001);
+    expect(word).toMatch(/\w/);
+  }
+  for (const { cells, ...record } of found.filter((r) => r.kind === "judged")) {
     expect(record).toMatchObject(stamp);
     expect(cells.map((c) => c.prompt)).toEqual([0, 1]);
-    for (const cell of cells) {
-      for (const values of [cell.clip_i, cell.clip_t, cell.rank]) expect(values).toHaveLength(2);
-      for (const rank of cell.rank) expect([1, 2, 3, 4]).toContain(rank);
-      for (const c of [...cell.clip_i, ...cell.clip_t]) expect(Math.abs(c)).toBeLessThanOrEqual(1.0001);
+    for (const { rank, clip_i, clip_t, instance } of cells) {
+      expect([1, 2, 3, 4]).toContain(rank);
+      for (const c of [clip_i, clip_t, instance]) expect(Math.abs(c)).toBeLessThanOrEqual(1.0001);
     }
     expect(Object.keys(cells[0]!.attributes)).toEqual(["place", "count"]);
     expect(cells[1]!.attributes).toEqual({});
-    expect(cosine).toBeLessThanOrEqual(1.0001);
-    expect(word).toMatch(/\w/);
   }
   const report = evaluationReport(evaluation, "likeness evaluate x.json", []);
   expect(report).toMatch(
@@ -124,27 +132,33 @@ test("the numbers of a row are the means of its lines", () => {
   const { methods, plan, records } = open(configOf("whole"));
   const { rows, commits, dates } = summarize(methods, plan, records);
   expect([commits, dates]).toEqual([["abc1234"], ["2026-11-25"]]);
-  const mine = (lines("whole") as (ConceptRecord & typeof stamp)[]).filter((r) => r.method === "class word only");
+  const judged = lines("whole").filter((r) => r.kind === "judged") as JudgedRecord[];
   const mean = (xs: number[]): number => xs.reduce((a, b) => a + b) / xs.length;
-  const each = mine.map((r) => mean(r.cells.flatMap((c) => [...c.clip_i])));
+  const each = [0, 1].map((subject) => {
+    const mine = judged.filter((r) => r.method === "class word only" && r.subject === subject);
+    return mean(mine.flatMap((r) => r.cells.map((c) => c.clip_i)));
+  });
   expect(rows[0]!.clipI.mean).toBeCloseTo(mean(each), 6);
   expect(rows[0]!.clipI.error).toBeCloseTo(Math.abs(each[0]! - each[1]!) / 2, 6);
   expect(rows[0]!.top5.mean).toBe(1); // there are four instances
-  expect(rows[0]).toMatchObject({ words: 1, entropy: 0, subjects: 2 }); // the class word's own embedding
+  expect(rows[0]).toMatchObject({ words: 1, entropy: 0, subjects: 2, pictures: 8 }); // the class word's own embedding
   expect(rows[0]!.cosine.mean).toBeCloseTo(1, 5);
   expect(rows[0]!.offsets.mean).toBe(0);
 });
 
 test("what is measured isn't measured again; a new row and a torn line are", async () => {
   await runEvaluation(runtime, open(configOf("whole")));
-  expect(lines("whole")).toHaveLength(5);
+  expect(lines("whole")).toHaveLength(13);
   appendFileSync(at("whole", "records.ndjson"), '{"kind":"concept","key":"half');
-  const more = { methods: [{ method: "class-word" }, { method: "encoder" }, { method: "no-encoder", steps: 0 }] };
+  const more = {
+    methods: [{ method: "class-word" }, { method: "encoder" }, { method: "no-encoder", steps: 0, subjects: 1 }],
+  };
   const later = { commit: "def5678", date: "2026-11-26" };
   const evaluation = open(configOf("whole", more), later);
   await runEvaluation(runtime, evaluation);
-  expect(lines("whole").map((r) => r.commit)).toEqual([...Array(5).fill("abc1234"), ...Array(2).fill("def5678")]);
+  expect(lines("whole").map((r) => r.commit)).toEqual([...Array(13).fill("abc1234"), ...Array(3).fill("def5678")]);
   expect(evaluationReport(evaluation, "x", [])).toContain("commit abc1234, def5678, 2026-11-25, 2026-11-26");
+  expect(evaluationReport(evaluation, "x", [])).toContain("| 0 steps without encoder (1 subject) |");
   const other = open(configOf("whole", { seed: 9 }));
   expect(other.plan.trials.some((t) => other.records.known.has(t.key))).toBe(false);
 });
@@ -157,9 +171,40 @@ test("a run that is stopped keeps whole lines and goes on", async () => {
     onPictures: ({ done }) => done > 4 && controller.abort(new Error("interrupted")),
   });
   await expect(stopped).rejects.toThrow("interrupted");
-  expect(lines("stopped")).toHaveLength(1);
+  expect(
+    lines("stopped")
+      .map((r) => r.kind)
+      .slice(0, 4),
+  ).toEqual(["concept", "judged", "concept", "judged"]);
   await runEvaluation(runtime, open(config));
-  expect(lines("stopped")).toHaveLength(2);
+  expect(lines("stopped")).toHaveLength(6);
+});
+
+test("another judge looks at the pictures that are there; more seeds are drawn from the concepts that are there", async () => {
+  const config = configOf("again", { methods: [{ method: "class-word" }], images: 1, backbone: 0 });
+  await runEvaluation(runtime, open(config));
+  const made = readdirSync(at("again", "pictures"));
+  expect(made).toHaveLength(2);
+  cpSync(at("judge"), at("other-judge"), { recursive: true });
+  const file = at("other-judge", "model.safetensors");
+  const header = readSafetensorsHeader(file);
+  const tensors = [...header.tensors].map(([key, { shape }]) => {
+    const data = readFloats(header, key);
+    return [
+      key,
+      { dtype: "F32" as const, shape, data: key === "visual_projection.weight" ? data.map((x) => -x) : data },
+    ] as const;
+  });
+  writeSafetensors(file, Object.fromEntries(tensors));
+  await runEvaluation(runtime, open({ ...config, judge: at("other-judge") }));
+  expect(readdirSync(at("again", "pictures"))).toEqual(made);
+  const judged = (): JudgedRecord[] => lines("again").filter((r) => r.kind === "judged");
+  expect(lines("again").map((r) => r.kind)).toEqual(["concept", "judged", "concept", "judged", "judged", "judged"]);
+  const [first, , third] = judged();
+  expect(third!.cells[0]!.clip_t).toBeCloseTo(-first!.cells[0]!.clip_t, 5);
+  await runEvaluation(runtime, open({ ...config, images: 2 }));
+  expect(lines("again").filter((r) => r.kind === "concept")).toHaveLength(2);
+  expect(readdirSync(at("again", "pictures"))).toHaveLength(4);
 });
 
 test("without a tuning-encoder, rows that need one are skipped and say so", () => {

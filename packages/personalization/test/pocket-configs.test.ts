@@ -16,7 +16,7 @@ test.each(configs)("the pocket model's %s is a config", (name) => {
     : /evaluation/.test(name)
       ? readEvaluationConfig
       : readTrainingConfig;
-  expect(read(join(folder, name)).model).toBe("models/pocket");
+  expect(read(join(folder, name)).model).toBe(/judge/.test(name) ? "models/pocket-judge" : "models/pocket");
 });
 
 test("figure 4's four encoders differ in their regularisation alone, and the evaluation has a row of each", () => {

@@ -66,7 +66,7 @@ const expectPaths = (config: EvaluationConfig): EvaluationConfig => ({
   ...config,
   model: findModel(config.model),
   set: expectFile("set", config.set),
-  retrieval: findModel(config.retrieval, "retrieval"),
+  judge: findModel(config.judge, "judge"),
   run: expectOutputFolder("run", config.run),
   out: expectNewFile("out", config.out, ".md"),
 });
@@ -101,6 +101,7 @@ function resultOf({ config, methods, plan, records }: Evaluation): object {
       skipped: r.method.skipped ?? null,
       clip_i: short(r.clipI.mean),
       clip_t: short(r.clipT.mean),
+      instance: short(r.instance.mean),
       top1: short(r.top1.mean),
       top5: short(r.top5.mean),
       prompt: short(r.prompt.mean),

@@ -7,8 +7,7 @@ import { withTrainingBars } from "./training-bars.ts";
 
 export default defineCommand({
   name: "train",
-  summary:
-    "Trains a part of a base model (autoencoder, clip, unet, or the retrieval encoder of its evaluation) as a config says.",
+  summary: "Trains a part of a base model (autoencoder, clip, unet, or the judge of its evaluation) as a config says.",
   positional: { name: "CONFIG.json", description: "config of the run", aliases: ["config"] },
   flags: { resume: RESUME, device: DEVICE },
   examples: ["likeness train models/pocket/training/1-autoencoder.json --resume latest"],

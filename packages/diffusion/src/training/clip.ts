@@ -88,7 +88,7 @@ export function clipTask(
   const images = imageEmbeds(v, vision, picture.pooled);
   const contrast = contrastiveLoss(logitsPerText(texts, images, logitScale(c, LOGIT_SCALE)));
   const classes = (labels?.by ?? []).map((field) =>
-    classification(field, variables.weights(`labels/${field}/`), likeness([field]), texts, images),
+    classification(field, variables.weights(`labels/${field}/`), likeness([field]), { text: texts, image: images }),
   );
   const terms = classes.flatMap(({ losses }) => Object.entries(losses));
   return {
@@ -111,22 +111,30 @@ export function clipTask(
 export const LOGIT_SCALE = { logit_scale_init_value: 2.6592 };
 
 /**
- * Cross-entropy of texts and of images (B, D) against one learned table of label embeddings. A batch alone shows a tower few
- * wrong answers, and while the other tower knows nothing, it learns nothing; the table gives both all labels at every step.
- * It belongs to no tower and is not saved.
+ * Cross-entropy of embeddings (B, D), those of each side, against one learned table of label embeddings. A batch alone shows
+ * a tower few wrong answers, and while the other tower knows nothing, it learns nothing; the table gives both all labels at
+ * every step. It belongs to no tower and is not saved.
+ * @param likeness the label of each picture of the data
  */
-function classification(field: string, w: Weights, likeness: readonly string[], texts: Tensor, images: Tensor) {
+export function classification(
+  field: string,
+  w: Weights,
+  likeness: readonly string[],
+  sides: Readonly<Record<string, Tensor>>,
+) {
   const names = [...new Set(likeness)];
   const index = new Map(names.map((name, i) => [name, i]));
-  const [b, d] = texts.shape as [number, number];
+  const [b, d] = Object.values(sides)[0]!.shape as [number, number];
   const table = w.get("table", [names.length, d], { kind: "normal", std: d ** -0.5 });
   const right = input(`label ${field}`, [b, names.length]);
-  const loss = (embeds: Tensor, tower: string): Tensor => {
-    const logits = logitsPerText(embeds, table, logitScale(w.at(tower), LOGIT_SCALE));
+  const loss = (embeds: Tensor, side: string): Tensor => {
+    const logits = logitsPerText(embeds, table, logitScale(w.at(side), LOGIT_SCALE));
     return mean(sub(logSumExp(logits, [1]), sum(mul(logits, right), [1])));
   };
   return {
-    losses: { [`text_${field}`]: loss(texts, "text"), [`image_${field}`]: loss(images, "image") },
+    losses: Object.fromEntries(
+      Object.entries(sides).map(([side, embeds]) => [`${side}_${field}`, loss(embeds, side)] as const),
+    ),
     feeds: (indices: Int32Array): Feeds => {
       const labels = new Float32Array(b * names.length);
       for (const [row, i] of indices.entries()) labels[row * names.length + index.get(likeness[i]!)!] = 1;
@@ -143,7 +151,7 @@ const anyBatches =
     Int32Array.from({ length: b }, () => random.int(count));
 
 /** Names what each picture shares with others: its values of given fields. @throws ConfigError for a field that it lacks */
-function likenesses(data: PictureFile): (by: readonly string[]) => string[] {
+export function likenesses(data: PictureFile): (by: readonly string[]) => string[] {
   const specs = data.list("specs") as unknown as Readonly<Record<string, unknown>>[];
   return (by) => {
     const missing = by.find((field) => specs.some((spec) => !(field in spec)));

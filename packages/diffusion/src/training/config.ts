@@ -65,17 +65,19 @@ export const UnetTraining = z.strictObject({
   subject_weight: z.number().min(1).default(1),
 });
 
-export const RetrievalTraining = z.strictObject({
-  task: z.literal("retrieval"),
+export const JudgeTraining = z.strictObject({
+  task: z.literal("judge"),
   ...shared,
   /** Chance that an instance is followed by its subject in another hand, which is another instance. */
   siblings: z.number().min(0).max(1).default(0.5),
+  /** Texts and pictures also learn to tell each of these fields of metadata `specs`, each through a table that isn't kept. */
+  labels: z.array(z.string()).default([]),
 });
 
 export const TrainingConfig = z.discriminatedUnion("task", [
   AutoencoderTraining,
   ClipTraining,
   UnetTraining,
-  RetrievalTraining,
+  JudgeTraining,
 ]);
 export type TrainingConfig = z.output<typeof TrainingConfig>;

@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { leafName, openWeights, type Runtime, toFloat16, writeSafetensors } from "@likeness/engine";
 import { CLIPTextConfig, CLIPVisionConfig } from "../config/clip.ts";
+import { JudgeConfig } from "../config/judge.ts";
 import { ConfigError, parseConfig, readConfig, readJson } from "../config/parse.ts";
 import { UNet2DConditionConfig } from "../config/unet.ts";
 import { AutoencoderKLConfig } from "../config/vae.ts";
@@ -15,6 +16,7 @@ import { clipTask } from "./clip.ts";
 import { TrainingConfig } from "./config.ts";
 import { PictureFile } from "./data.ts";
 import { type DenoiserParts, denoiserTask, encodeAll } from "./denoiser.ts";
+import { judgeTask } from "./judge.ts";
 import {
   average,
   resumeFrom,
@@ -24,7 +26,6 @@ import {
   type TrainingTask,
   train,
 } from "./loop.ts";
-import { retrievalTask } from "./retrieval.ts";
 
 /** A part of the model folder that a run writes: which weights, under which keys. */
 interface TrainedPart {
@@ -42,7 +43,7 @@ const PARTS: Readonly<Record<TrainingConfig["task"], readonly TrainedPart[]>> = 
     { folder: "image_encoder", file: "text_projection", prefix: "clip/" },
   ],
   unet: [{ folder: "unet", file: "diffusion_pytorch_model", prefix: "" }],
-  retrieval: [{ folder: "evaluation", file: "model", prefix: "evaluation/" }],
+  judge: [{ folder: ".", file: "model", prefix: "judge/" }],
 };
 
 const partsOf = (config: TrainingConfig): readonly TrainedPart[] =>
@@ -136,7 +137,7 @@ async function prepare(
   const data = new PictureFile(config.data);
   if (config.task === "autoencoder") return prepareAutoencoder(config, data, start);
   if (config.task === "clip") return prepareClip(config, data, start);
-  if (config.task === "retrieval") return prepareRetrieval(config, data, start);
+  if (config.task === "judge") return prepareJudge(config, data, start);
   return prepareDenoiser(runtime, config, data, start, onCached);
 }
 
@@ -175,15 +176,17 @@ function prepareClip(config: ConfigOf<"clip">, data: PictureFile, start: Start):
   return { task: clipTask(text, vision, tokenizer, data, { batchSize, seed, groups, labels, frozenText }, start) };
 }
 
-function prepareRetrieval(config: ConfigOf<"retrieval">, data: PictureFile, start: Start): PreparedRun {
-  const vision = readConfig(CLIPVisionConfig, join(config.model, "evaluation", "config.json"));
+function prepareJudge(config: ConfigOf<"judge">, data: PictureFile, start: Start): PreparedRun {
+  const judge = readConfig(JudgeConfig, join(config.model, "config.json"));
+  const { image_size: side } = judge.vision_config;
   const { width, height } = data;
-  if (width !== vision.image_size || height !== vision.image_size)
+  if (width !== side || height !== side)
     throw new ConfigError(
-      `${config.data}: needed pictures of ${vision.image_size} x ${vision.image_size}, which the encoder reads, found ${width} x ${height}.`,
+      `${config.data}: needed pictures of ${side} x ${side}, which the judge reads, found ${width} x ${height}.`,
     );
-  const { batch_size: batchSize, seed, siblings } = config;
-  return { task: retrievalTask(vision, data, { batchSize, seed, siblings }, start) };
+  const { batch_size: batchSize, seed, siblings, labels } = config;
+  const tokenizer = loadCLIPTokenizer(join(config.model, "tokenizer"));
+  return { task: judgeTask(judge, tokenizer, data, { batchSize, seed, siblings, labels }, start) };
 }
 
 async function prepareDenoiser(

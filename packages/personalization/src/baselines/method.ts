@@ -26,6 +26,8 @@ export interface Method {
   readonly kind: MethodSpec["method"];
   /** All that decides its result beside photo, class word and seed. */
   readonly settings: Readonly<Record<string, unknown>>;
+  /** Tried on so many subjects, if not on all. */
+  readonly subjects?: number | undefined;
   /** Why it can't be run with this model. */
   readonly skipped?: string;
   /** The subject of a photo as a concept under the token <S*>. @throws LikenessError if the method is skipped, or needs a mask that isn't there */
@@ -57,6 +59,7 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
   return {
     name: spec.name ?? `${nameOf(spec.method, recipe)}${spec.mask ? ", with a mask" : ""}`,
     kind: spec.method,
+    subjects: spec.subjects,
     settings: {
       start,
       ...settings,

@@ -6,6 +6,8 @@ export const MethodSpec = z.strictObject({
   method: z.enum(["class-word", "encoder", "date", "no-encoder", "no-dual-path", "lora", "textual-inversion"]),
   /** Of the row; by default made from method, steps and learning rate. */
   name: z.string().min(1).optional(),
+  /** On how many of the set's subjects, in its order; as many as the config says if not given. */
+  subjects: z.int().positive().optional(),
   /** In place of what the method's authors published. */
   steps: z.int().nonnegative().optional(),
   learning_rate: z.number().positive().optional(),

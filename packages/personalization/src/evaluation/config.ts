@@ -7,8 +7,8 @@ export const EvaluationConfig = z.strictObject({
   model: z.string(),
   /** The evaluation set, a .safetensors file. */
   set: z.string(),
-  /** CLIP vision tower that tells instances apart; trained apart from the model that is judged. */
-  retrieval: z.string(),
+  /** Folder of the judge, trained apart from the model: one of `likeness train`'s, or a CLIPModel. */
+  judge: z.string(),
   /** Folder of what has been measured so far; a run goes on where the last one stopped. */
   run: z.string(),
   /** The report, a .md file; contact sheets are written beside it. */
@@ -35,7 +35,7 @@ export const EvaluationConfig = z.strictObject({
   batch_size: z.int().positive().default(16),
   /** Neutral prompts of the tuning with <S*>; by default the tuning-encoder's, or Textual Inversion's. */
   templates: z.array(z.string().includes("<S*>")).min(1).optional(),
-  /** Subjects whose pictures are kept for the contact sheets. */
+  /** Subjects on the contact sheets. */
   sheet_subjects: z.int().nonnegative().default(6),
   /** Times process start to concept file, and 4 pictures of it, this often; 0 doesn't. */
   timings: z.int().nonnegative().default(0),

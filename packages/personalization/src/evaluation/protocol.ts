@@ -1,20 +1,31 @@
 /** Which method is tried on which subject with which prompts and seeds: all that is to be measured, each with its key. */
-import { fingerprint, type StableDiffusionModel } from "@likeness/diffusion";
+import { fingerprint, type Judge, type StableDiffusionModel } from "@likeness/diffusion";
 import { LikenessError } from "@likeness/engine";
 import type { Method } from "../baselines/method.ts";
 import type { EvaluationConfig } from "./config.ts";
-import { projectionFile } from "./metrics.ts";
 import { keyOf } from "./records.ts";
 import type { EvaluationSet } from "./set.ts";
 
+/** A method that teaches a subject. */
 export interface Trial {
+  /** Of all that decides the concept. */
   readonly key: string;
   readonly method: Method;
   readonly subject: number;
 }
 
+/** The pictures of a trial with one seed: one for each prompt. */
+export interface Shot {
+  readonly trial: Trial;
+  readonly seed: number;
+  /** Of all that decides the pictures, and of that with the judge. */
+  readonly pictures: string;
+  readonly judged: string;
+}
+
 export interface Plan {
-  /** In the order in which they are measured, method by method. */
+  /** In the order in which they are measured: seed by seed, method by method. */
+  readonly shots: readonly Shot[];
   readonly trials: readonly Trial[];
   /** Methods that can't be run with this model; their rows say why. */
   readonly skipped: readonly Method[];
@@ -33,7 +44,7 @@ export function planOf(
   model: StableDiffusionModel,
   set: EvaluationSet,
   methods: readonly Method[],
-  retrievalFiles: readonly string[],
+  judge: Judge,
 ): Plan {
   const subjects = atMost("subjects", config.subjects, set.subjects.length, set);
   const prompts = atMost("prompts", config.prompts, set.prompts.length, set);
@@ -48,27 +59,37 @@ export function planOf(
       next: 'Give one of them a "name".',
     });
   const { sampling, seed, images } = config;
-  const files = [model.imageEncoder!, model.vae].flatMap((part) => part.files.files.map((f) => f.path));
-  const judges = fingerprint([...files, projectionFile(model), ...retrievalFiles]);
-  const common = { version: 3, model: model.fingerprint, judges, set: fingerprint([set.path]), sampling, seed };
-  const runnable = methods.filter((m) => m.skipped === undefined);
-  return {
-    ...{ subjects, prompts, seed },
-    seeds: Array.from({ length: images }, (_, i) => seed + i),
-    skipped: methods.filter((m) => m.skipped !== undefined),
-    trials: runnable.flatMap((method) =>
-      Array.from({ length: subjects }, (_, subject) => ({
-        key: keyOf({ ...common, ...method.settings, method: method.kind, subject, prompts, images }),
+  const paths = (parts: readonly { readonly files: Judge["files"] }[]): string[] =>
+    parts.flatMap(({ files }) => files.files.map((f) => f.path));
+  const parts = fingerprint(paths([model.vae, ...(model.imageEncoder ? [model.imageEncoder] : [])]));
+  const common = { version: 4, model: model.fingerprint, parts, set: fingerprint([set.path]), seed };
+  const judged = fingerprint(paths([judge]));
+  const trials = methods
+    .filter((m) => m.skipped === undefined)
+    .flatMap((method) =>
+      Array.from({ length: Math.min(subjects, method.subjects ?? subjects) }, (_, subject) => ({
+        key: keyOf({ ...common, ...method.settings, method: method.kind, subject }),
         method,
         subject,
       })),
-    ),
+    );
+  const seeds = Array.from({ length: images }, (_, i) => seed + i);
+  const shot = (trial: Trial, seed: number): Shot => {
+    const pictures = keyOf({ trial: trial.key, sampling, prompts, seed });
+    return { trial, seed, pictures, judged: keyOf({ pictures, judged }) };
+  };
+  return {
+    ...{ subjects, prompts, seed, seeds, trials },
+    skipped: methods.filter((m) => m.skipped !== undefined),
+    shots: seeds.flatMap((seed) => trials.map((trial) => shot(trial, seed))),
     backbone: Array.from({ length: backbone }, (_, prompt) => ({
-      key: keyOf({ ...common, backbone: prompt }),
+      key: keyOf({ ...common, sampling, judged, backbone: prompt }),
       prompt,
     })),
     timing:
-      config.timings > 0 ? { key: keyOf({ ...common, timings: config.timings }), times: config.timings } : undefined,
+      config.timings > 0
+        ? { key: keyOf({ ...common, sampling, timings: config.timings }), times: config.timings }
+        : undefined,
   };
 }
 

@@ -1,20 +1,22 @@
-/** What a run has measured: one JSON line for each method and subject, kept under a key of all that decides it. */
+/** What a run has measured: JSON lines, each kept under a key of all that decides it. */
 import { createHash } from "node:crypto";
 import { appendFileSync, existsSync, mkdirSync, readFileSync, truncateSync } from "node:fs";
 import { join } from "node:path";
 
-/** Pictures of one prompt, in the order of their seeds. */
+/** What the judge says about the picture of one prompt. */
 export interface CellRecord {
   readonly prompt: number;
   /** Cosine of picture and photo, and of picture and caption. */
-  readonly clip_i: readonly number[];
-  readonly clip_t: readonly number[];
-  /** Place of the right instance among all, from 1. */
-  readonly rank: readonly number[];
+  readonly clip_i: number;
+  readonly clip_t: number;
+  /** Cosine of picture and photo as instances, and the place of the right one among all, from 1. */
+  readonly instance: number;
+  readonly rank: number;
   /** 1 where the right caption came first, for each attribute that the prompt names. */
-  readonly attributes: Readonly<Record<string, readonly number[]>>;
+  readonly attributes: Readonly<Record<string, number>>;
 }
 
+/** A subject taught by a method. */
 export interface ConceptRecord {
   readonly kind: "concept";
   readonly key: string;
@@ -22,13 +24,22 @@ export interface ConceptRecord {
   readonly subject: number;
   /** Time to teach, in a running process. */
   readonly seconds: number;
-  /** Place of the right instance for the photo itself: how far the judge can be trusted. */
-  readonly photo_rank: number;
   /** Nearest word of v*, their cosine, ‖v*‖; mean over the matrices of ‖A·B‖²_F. */
   readonly word: string;
   readonly cosine: number;
   readonly norm: number;
   readonly offsets: number;
+}
+
+/** The pictures of a taught subject with one seed, judged. */
+export interface JudgedRecord {
+  readonly kind: "judged";
+  readonly key: string;
+  readonly method: string;
+  readonly subject: number;
+  readonly seed: number;
+  /** Place of the right instance for the photo itself: how far the judge can be trusted. */
+  readonly photo_rank: number;
   readonly cells: readonly CellRecord[];
 }
 
@@ -57,7 +68,7 @@ export interface TimingRecord {
   readonly cpu: string;
 }
 
-export type Measured = ConceptRecord | BackboneRecord | TimingRecord;
+export type Measured = ConceptRecord | JudgedRecord | BackboneRecord | TimingRecord;
 export type RunRecord = Measured & { readonly commit: string; readonly date: string };
 
 /** A short name for all that decides a measurement. */

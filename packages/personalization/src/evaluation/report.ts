@@ -1,5 +1,6 @@
 /** The report of a run as Markdown: every number comes from the run's lines. */
 import type { MethodSpec } from "../baselines/spec.ts";
+import type { Plan } from "./protocol.ts";
 import type { Evaluation } from "./run.ts";
 import { type Estimate, type Naming, type Row, type Summary, summarize } from "./summary.ts";
 
@@ -15,8 +16,8 @@ export function evaluationReport(evaluation: Evaluation, command: string, sheets
   const parts = [
     heading(evaluation, summary, command),
     backbone(summary),
-    methods(summary),
-    collapse(summary),
+    methods(summary, evaluation.plan),
+    collapse(summary, evaluation.plan),
     itself(summary),
     timing(summary),
     bars(summary),
@@ -43,11 +44,23 @@ function backbone({ backbone: b }: Summary): string {
   return `## The base model\n\nOf ${b.prompts} pictures, one a prompt, CLIP names ${names(b)}. Of true pictures for the same prompts: ${names(b.truth)}.`;
 }
 
-function methods({ rows, photos }: Summary): string {
+function methods({ rows, photos }: Summary, plan: Plan): string {
   const named = [...new Set(rows.flatMap((r) => Object.keys(r.attributes)))];
-  const head = ["method", "CLIP-I", "top-1", "top-5", "CLIP-T", "prompt", ...named, "top-5 × prompt", "seconds"];
+  const head = [
+    "method",
+    "CLIP-I",
+    "instance",
+    "top-1",
+    "top-5",
+    "CLIP-T",
+    "prompt",
+    ...named,
+    "top-5 × prompt",
+    "seconds",
+  ];
   const cells = (r: Row): string[] => [
     plusMinus(r.clipI, three),
+    plusMinus(r.instance, three),
     plusMinus(r.top1, percent),
     plusMinus(r.top5, percent),
     plusMinus(r.clipT, three),
@@ -59,10 +72,10 @@ function methods({ rows, photos }: Summary): string {
   const trust = photos
     ? `\n\nOf the photos themselves, retrieval finds ${percent(photos.top1)} first and ${percent(photos.top5)} among five.`
     : "";
-  return `## Methods\n\n${table(head, rows, cells)}${trust}`;
+  return `## Methods\n\n${table(head, rows, cells, plan)}${trust}`;
 }
 
-function collapse({ rows }: Summary): string {
+function collapse({ rows }: Summary, plan: Plan): string {
   const head = ["method", "different nearest words", "entropy", "largest", "cosine to it", "‖v*‖", "‖AB‖²"];
   const cells = (r: Row): string[] => [
     `${r.words} of ${r.subjects}`,
@@ -72,7 +85,7 @@ function collapse({ rows }: Summary): string {
     plusMinus(r.norm, three),
     r.offsets.mean.toPrecision(3),
   ];
-  return `## Where the embeddings and offsets are\n\n${table(head, rows, cells)}`;
+  return `## Where the embeddings and offsets are\n\n${table(head, rows, cells, plan)}`;
 }
 
 /** The two losses that the paper tells about itself. */
@@ -131,11 +144,17 @@ function bars({ rows, backbone: b, timing: t }: Summary): string {
   return lines.length > 0 ? `## What was to be shown\n\n${lines.join("\n")}` : "";
 }
 
-function table(head: readonly string[], rows: readonly Row[], cells: (row: Row) => readonly string[]): string {
+function table(
+  head: readonly string[],
+  rows: readonly Row[],
+  cells: (row: Row) => readonly string[],
+  { subjects }: Plan,
+): string {
   const line = (texts: readonly string[]): string => `| ${texts.join(" | ")} |`;
   const body = rows.map((r) => {
     const why = r.method.skipped ?? (r.subjects === 0 ? "not measured" : undefined);
-    if (why === undefined) return line([r.method.name, ...cells(r)]);
+    const some = r.subjects < subjects ? ` (${r.subjects} subject${r.subjects === 1 ? "" : "s"})` : "";
+    if (why === undefined) return line([`${r.method.name}${some}`, ...cells(r)]);
     return line([r.method.name, `skipped: ${why}`, ...head.slice(2).map(() => "")]);
   });
   return [line(head), `|${head.map(() => "---|").join("")}`, ...body].join("\n");

@@ -1,14 +1,7 @@
-/** `likeness evaluate`: teaches every subject by every method, draws the prompts, has the judges look, keeps the numbers. */
-import { existsSync } from "node:fs";
+/** `likeness evaluate`: teaches every subject by every method, draws the prompts, has the judge look, keeps the numbers. */
+import { existsSync, mkdirSync } from "node:fs";
 import { join } from "node:path";
-import {
-  attentionMatrices,
-  type CLIPVisionConfig,
-  type Component,
-  loadCLIPVision,
-  loadModel,
-  type StableDiffusionModel,
-} from "@likeness/diffusion";
+import { attentionMatrices, type Judge, loadJudge, loadModel, type StableDiffusionModel } from "@likeness/diffusion";
 import {
   LikenessError,
   type Runtime,
@@ -17,13 +10,12 @@ import {
   writeSafetensors,
 } from "@likeness/engine";
 import { createMethod, type Method } from "../baselines/method.ts";
-import type { Concept } from "../concept.ts";
+import { type Concept, readConcept, writeConcept } from "../concept.ts";
 import { PLACEHOLDER } from "../prompts.ts";
 import { readWords, shapeOf, type Words } from "./collapse.ts";
 import type { EvaluationConfig } from "./config.ts";
-import { instanceRanks, type Judges, judgeBackbone, judgeCell, openJudges } from "./judges.ts";
-import { expectClipPair } from "./metrics.ts";
-import { type Plan, planOf, type Trial } from "./protocol.ts";
+import { instanceRank, judgeBackbone, judgeCell, type OpenJudge, openJudge } from "./judges.ts";
+import { type Plan, planOf, type Shot, type Trial } from "./protocol.ts";
 import { type CellRecord, openRecords, type RecordFile } from "./records.ts";
 import { openSampler, type Sampler } from "./sampler.ts";
 import { type EvaluationSet, openEvaluationSet } from "./set.ts";
@@ -32,7 +24,7 @@ export interface Evaluation {
   readonly config: EvaluationConfig;
   readonly model: StableDiffusionModel;
   readonly set: EvaluationSet;
-  readonly retrieval: Component<CLIPVisionConfig>;
+  readonly judge: Judge;
   readonly methods: readonly Method[];
   readonly plan: Plan;
   readonly records: RecordFile;
@@ -55,7 +47,7 @@ export function openEvaluation(
   stamp: { readonly commit: string; readonly date: string },
 ): Evaluation {
   const model = loadModel(config.model);
-  expectClipPair(model);
+  const judge = loadJudge(config.judge);
   const set = openEvaluationSet(config.set);
   const { width, height } = set.pictures;
   if (width !== model.resolution || height !== model.resolution)
@@ -65,15 +57,13 @@ export function openEvaluation(
       needed: `${model.resolution} x ${model.resolution} pixels for ${model.name}`,
       found: `${width} x ${height}`,
     });
-  const retrieval = loadCLIPVision(config.retrieval);
   const { batch_size: batchSize, templates } = config;
   const methods = config.methods.map((spec) => createMethod(spec, { runtime, model, batchSize, templates }));
-  const files = retrieval.files.files.map((f) => f.path);
-  const plan = planOf(config, model, set, methods, files);
-  return { ...{ config, model, set, retrieval, methods, plan }, records: openRecords(config.run, stamp) };
+  const plan = planOf(config, model, set, methods, judge);
+  return { ...{ config, model, set, judge, methods, plan }, records: openRecords(config.run, stamp) };
 }
 
-/** Measures what isn't measured yet. @throws the signal's reason if aborted; what was measured is kept */
+/** Measures what isn't measured yet. @throws the signal's reason if aborted; what was made and measured is kept */
 export async function runEvaluation(
   runtime: Runtime,
   evaluation: Evaluation,
@@ -81,39 +71,48 @@ export async function runEvaluation(
 ): Promise<void> {
   const { model, set, plan, config, records } = evaluation;
   const { signal } = hooks;
-  const open = plan.trials.filter((t) => !isDone(evaluation, t));
+  const open = plan.shots.filter((shot) => !isDone(evaluation, shot));
   const backbone = plan.backbone.filter(({ key }) => !records.known.has(key));
-  const each = plan.prompts * plan.seeds.length;
-  const total = plan.trials.length * each + plan.backbone.length;
-  let done = total - open.length * each - backbone.length;
+  const total = plan.shots.length * plan.prompts + plan.backbone.length;
+  let done = total - open.length * plan.prompts - backbone.length;
   const tell = (row: string, more: number = 0): void => hooks.onPictures?.({ done: done + more, total, row });
   tell("");
   if (open.length + backbone.length === 0) return;
-  const judges = await openJudges(runtime, model, set, evaluation.retrieval, { run: config.run, signal });
+  const judge = await openJudge(runtime, evaluation.judge, set, { run: config.run, signal });
   const words = await readWords(runtime, model);
   const samplers = samplerCache(runtime, evaluation);
   if (backbone.length > 0) {
     const sampler = await samplers(plainConcept(model));
     for (let at = 0; at < backbone.length; at += config.sampling.batch_size) {
       const some = backbone.slice(at, at + config.sampling.batch_size);
-      await measureBackbone(evaluation, judges, sampler, some, signal);
+      await measureBackbone(evaluation, judge, sampler, some, signal);
       done += some.length;
       tell("base model");
     }
   }
-  for (const trial of open) {
-    const context = { runtime, judges, samplers, words };
-    await measureTrial(evaluation, context, trial, signal, (n) => tell(trial.method.name, n));
-    done += each;
-    tell(trial.method.name);
+  for (const shot of open) {
+    signal?.throwIfAborted();
+    const { name } = shot.trial.method;
+    const draw = async (): Promise<Uint8Array[]> => {
+      const concept = await conceptOf(evaluation, words, shot.trial, signal);
+      const jobs = set.prompts.slice(0, plan.prompts).map(({ prompt }) => ({ prompt, seed: shot.seed }));
+      return (await samplers(concept)).draw(concept, jobs, { signal, onPictures: (n) => tell(name, n) });
+    };
+    await judgeShot(evaluation, judge, shot, await picturesOf(evaluation, shot, draw), signal);
+    done += plan.prompts;
+    tell(name);
   }
   await (await samplers(undefined))?.release();
-  await judges.release();
+  await judge.release();
 }
 
-/** Pictures of a trial for the contact sheets: the first of each prompt, (side, side, 3) bytes. */
-export function sheetPictures({ config }: Evaluation, { key }: Trial): Uint8Array[] | undefined {
-  const file = picturesFile(config, key);
+const conceptFile = ({ run }: EvaluationConfig, { key }: Trial): string => join(run, "concepts", `${key}.safetensors`);
+const picturesFile = ({ run }: EvaluationConfig, { pictures }: Shot): string =>
+  join(run, "pictures", `${pictures}.safetensors`);
+
+/** The pictures of a shot, (side, side, 3) bytes each, if they are made. */
+export function keptPictures({ config }: Pick<Evaluation, "config">, shot: Shot): Uint8Array[] | undefined {
+  const file = picturesFile(config, shot);
   if (!existsSync(file)) return undefined;
   const header = readSafetensorsHeader(file);
   const [n, h, w] = header.tensors.get("pictures")!.shape as [number, number, number];
@@ -121,57 +120,73 @@ export function sheetPictures({ config }: Evaluation, { key }: Trial): Uint8Arra
   return Array.from({ length: n }, (_, i) => bytes.subarray(i * h * w * 3, (i + 1) * h * w * 3));
 }
 
-const picturesFile = ({ run }: EvaluationConfig, key: string): string => join(run, "pictures", `${key}.safetensors`);
+/** Judged; and with its pictures there, if they are to be on a contact sheet. */
+const isDone = ({ records, config, plan }: Evaluation, shot: Shot): boolean => {
+  const shown = shot.seed === plan.seeds[0] && shot.trial.subject < config.sheet_subjects;
+  return records.known.has(shot.judged) && (!shown || existsSync(picturesFile(config, shot)));
+};
 
-/** Measured; and on a contact sheet, if it is to be. */
-const isDone = ({ records, config }: Evaluation, { key, subject }: Trial): boolean =>
-  records.known.has(key) && (subject >= config.sheet_subjects || existsSync(picturesFile(config, key)));
-
-interface TrialContext {
-  readonly runtime: Runtime;
-  readonly judges: Judges;
-  readonly samplers: SamplerCache;
-  readonly words: Words;
+/** The concept of a trial: the one that is kept, or it is taught now. */
+async function conceptOf(
+  { config, model, set, plan, records }: Evaluation,
+  words: Words,
+  trial: Trial,
+  signal: AbortSignal | undefined,
+): Promise<Concept> {
+  const { key, method, subject } = trial;
+  const file = conceptFile(config, trial);
+  if (records.known.has(key) && existsSync(file)) return readConcept(file, model);
+  const { class_word: classWord } = set.subjects[subject]!;
+  const since = performance.now();
+  const concept = await method.teach(set.photo(subject), { seed: plan.seed, classWord, signal });
+  const seconds = (performance.now() - since) / 1000;
+  mkdirSync(join(config.run, "concepts"), { recursive: true });
+  writeConcept(file, concept, model);
+  records.add({ kind: "concept", key, method: method.name, subject, seconds, ...shapeOf(concept, words, model) });
+  return concept;
 }
 
-async function measureTrial(
-  { config, model, set, plan, records }: Evaluation,
-  { judges, samplers, words }: TrialContext,
-  { key, method, subject }: Trial,
+async function picturesOf(
+  evaluation: Evaluation,
+  shot: Shot,
+  draw: () => Promise<Uint8Array[]>,
+): Promise<Uint8Array[]> {
+  const kept = keptPictures(evaluation, shot);
+  if (kept) return kept;
+  const pictures = await draw();
+  const { config, model, set } = evaluation;
+  const { method, subject } = shot.trial;
+  const side = model.resolution;
+  const data = new Uint8Array(pictures.length * side * side * 3);
+  for (const [i, picture] of pictures.entries()) data.set(picture, i * side * side * 3);
+  const tensor = { dtype: "U8" as const, shape: [pictures.length, side, side, 3], data };
+  const metadata = { method: method.name, subject: set.subjects[subject]!.name, seed: String(shot.seed) };
+  mkdirSync(join(config.run, "pictures"), { recursive: true });
+  writeSafetensors(picturesFile(config, shot), { pictures: tensor }, metadata);
+  return pictures;
+}
+
+async function judgeShot(
+  { set, records }: Evaluation,
+  judge: OpenJudge,
+  { trial: { method, subject }, judged: key, seed }: Shot,
+  pictures: readonly Uint8Array[],
   signal: AbortSignal | undefined,
-  onPictures: (n: number) => void,
 ): Promise<void> {
   const about = set.subjects[subject]!;
-  const photo = set.photo(subject);
-  const since = performance.now();
-  const concept = await method.teach(photo, { seed: plan.seed, classWord: about.class_word, signal });
-  const seconds = (performance.now() - since) / 1000;
-  const prompts = set.prompts.slice(0, plan.prompts);
-  const jobs = prompts.flatMap(({ prompt }) => plan.seeds.map((seed) => ({ prompt, seed })));
-  const sampler = await samplers(concept);
-  const pictures = await sampler.draw(concept, jobs, { signal, onPictures });
-  const [row] = await judges.picture.embed([photo.pixels], signal);
-  const [photoRank] = await instanceRanks(judges, [photo.pixels], about.instance, signal);
-  const n = plan.seeds.length;
+  const [photo, ...seen] = await judge.picture.embed([set.photo(subject).pixels, ...pictures], signal);
   const cells: CellRecord[] = [];
-  for (const [i, prompt] of prompts.entries()) {
-    const asked = { prompt, subject: about, photo: row! };
-    cells.push({ prompt: i, ...(await judgeCell(judges, pictures.slice(i * n, (i + 1) * n), asked, signal)) });
+  for (const [prompt, picture] of seen.entries()) {
+    const asked = { prompt: set.prompts[prompt]!, subject: about, photo: photo! };
+    cells.push({ prompt, ...(await judgeCell(judge, picture, asked, signal)) });
   }
-  if (subject < config.sheet_subjects) {
-    const side = model.resolution;
-    const data = new Uint8Array(prompts.length * side * side * 3);
-    for (const i of prompts.keys()) data.set(pictures[i * n]!, i * side * side * 3);
-    const tensor = { dtype: "U8" as const, shape: [prompts.length, side, side, 3], data };
-    writeSafetensors(picturesFile(config, key), { pictures: tensor }, { method: method.name, subject: about.name });
-  }
-  const taught = { seconds, photo_rank: photoRank!, ...shapeOf(concept, words, model) };
-  records.add({ kind: "concept", key, method: method.name, subject, ...taught, cells });
+  const photo_rank = instanceRank(judge, photo!, about.instance);
+  records.add({ kind: "judged", key, method: method.name, subject, seed, photo_rank, cells });
 }
 
 async function measureBackbone(
   { set, plan, records, model }: Evaluation,
-  judges: Judges,
+  judge: OpenJudge,
   sampler: Sampler,
   some: Plan["backbone"],
   signal: AbortSignal | undefined,
@@ -180,11 +195,11 @@ async function measureBackbone(
   const jobs = some.map(({ prompt }) => ({ prompt: prompts[prompt]!.prompt, seed: plan.seed + prompt }));
   const pictures = await sampler.draw(plainConcept(model), jobs, { signal });
   for (const [i, { key, prompt }] of some.entries()) {
-    const judge = (picture: Uint8Array) => judgeBackbone(judges, picture, prompts[prompt]!, names, signal);
+    const named = (picture: Uint8Array) => judgeBackbone(judge, picture, prompts[prompt]!, names, signal);
     records.add({
       kind: "backbone",
-      ...{ key, prompt, ...(await judge(pictures[i]!)) },
-      truth: await judge(set.scene(prompt)),
+      ...{ key, prompt, ...(await named(pictures[i]!)) },
+      truth: await named(set.scene(prompt)),
     });
   }
 }

@@ -1,5 +1,5 @@
 /** Contact sheets of a run: what the methods drew of the first subjects, one picture a prompt. */
-import { type Evaluation, sheetPictures } from "./run.ts";
+import { type Evaluation, keptPictures } from "./run.ts";
 
 export interface SheetTile {
   /** (side, side, 3) bytes */
@@ -47,8 +47,8 @@ export function evaluationSheets(evaluation: Evaluation): EvaluationSheet[] {
 /** The photo, then a picture of each prompt. */
 function rowOf(evaluation: Evaluation, method: string, subject: number, prompts: number, label?: string): SheetTile[] {
   const { set, plan } = evaluation;
-  const trial = plan.trials.find((t) => t.method.name === method && t.subject === subject)!;
-  const pictures = sheetPictures(evaluation, trial) ?? [];
+  const shot = plan.shots.find(({ trial: t }) => t.method.name === method && t.subject === subject)!;
+  const pictures = keptPictures(evaluation, shot) ?? [];
   const photo = { pixels: set.photo(subject).pixels, caption: label ?? set.subjects[subject]!.name };
   return [photo, ...pictures.slice(0, prompts).map((pixels, i) => ({ pixels, caption: set.prompts[i]!.prompt }))];
 }

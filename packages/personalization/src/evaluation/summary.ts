@@ -1,8 +1,18 @@
 /** From a run's lines to the numbers of its report. */
+import { groupBy } from "@likeness/diffusion";
 import type { Method } from "../baselines/method.ts";
 import { entropy } from "./metrics.ts";
 import type { Plan } from "./protocol.ts";
-import type { BackboneRecord, ConceptRecord, Named, RecordFile, RunRecord, TimingRecord } from "./records.ts";
+import type {
+  BackboneRecord,
+  CellRecord,
+  ConceptRecord,
+  JudgedRecord,
+  Named,
+  RecordFile,
+  RunRecord,
+  TimingRecord,
+} from "./records.ts";
 
 /** A mean over subjects with its standard error; NaN for nothing, and for the error of one subject. */
 export interface Estimate {
@@ -12,10 +22,13 @@ export interface Estimate {
 
 export interface Row {
   readonly method: Method;
-  /** Subjects measured; the rest is undefined for none. */
+  /** Subjects and pictures measured; the rest is undefined for none. */
   readonly subjects: number;
+  readonly pictures: number;
   readonly clipI: Estimate;
   readonly clipT: Estimate;
+  /** Cosine of photo and picture as instances. */
+  readonly instance: Estimate;
   /** Share of pictures whose nearest instance is the right one; whose five nearest have it. */
   readonly top1: Estimate;
   readonly top5: Estimate;
@@ -60,16 +73,26 @@ export function summarize(methods: readonly Method[], plan: Plan, { known }: Rec
       "concept",
       plan.trials.filter((t) => t.method === method).map((t) => t.key),
     );
+  const judged = (method: Method) =>
+    found(
+      "judged",
+      plan.shots.filter((s) => s.trial.method === method).map((s) => s.judged),
+    );
   const backbone = found(
     "backbone",
     plan.backbone.map((b) => b.key),
   );
   const [timing] = plan.timing ? found("timing", [plan.timing.key]) : [];
-  const all: RunRecord[] = [...methods.flatMap(concepts), ...backbone, ...(timing ? [timing] : [])];
+  const all: RunRecord[] = [
+    ...methods.flatMap(concepts),
+    ...methods.flatMap(judged),
+    ...backbone,
+    ...(timing ? [timing] : []),
+  ];
   const different = (values: readonly string[]): string[] => [...new Set(values)].sort();
   return {
-    photos: photosOf(methods.flatMap(concepts)),
-    rows: methods.map((method) => rowOf(method, concepts(method))),
+    photos: photosOf(methods.flatMap(judged)),
+    rows: methods.map((method) => rowOf(method, concepts(method), judged(method))),
     backbone: backbone.length > 0 ? backboneOf(backbone) : undefined,
     timing,
     commits: different(all.map((r) => r.commit)),
@@ -77,21 +100,26 @@ export function summarize(methods: readonly Method[], plan: Plan, { known }: Rec
   };
 }
 
-function rowOf(method: Method, records: readonly ConceptRecord[]): Row {
+function rowOf(method: Method, records: readonly ConceptRecord[], judged: readonly JudgedRecord[]): Row {
   const over = (f: (r: ConceptRecord) => number): Estimate => estimate(records.map(f));
-  const pictures = (f: (cell: ConceptRecord["cells"][number]) => readonly number[]): Estimate =>
-    over((r) => meanOf(r.cells.flatMap(f)));
-  const named = [...new Set(records.flatMap((r) => r.cells.flatMap((c) => Object.keys(c.attributes))))];
+  const bySubject = [...groupBy(judged, (r) => String(r.subject)).values()];
+  const cells = bySubject.map((mine) => mine.flatMap((r) => r.cells));
+  const pictures = (f: (cell: CellRecord) => readonly number[]): Estimate =>
+    estimate(cells.map((mine) => meanOf(mine.flatMap(f))));
+  const named = [...new Set(cells.flat().flatMap((c) => Object.keys(c.attributes)))];
   const counts = new Map<string, number>();
   for (const { word } of records) counts.set(word, (counts.get(word) ?? 0) + 1);
   return {
-    ...{ method, subjects: records.length },
-    clipI: pictures((c) => c.clip_i),
-    clipT: pictures((c) => c.clip_t),
-    top1: pictures((c) => c.rank.map((r) => Number(r <= 1))),
-    top5: pictures((c) => c.rank.map((r) => Number(r <= 5))),
-    prompt: pictures((c) => Object.values(c.attributes).flat()),
-    attributes: Object.fromEntries(named.map((a) => [a, pictures((c) => c.attributes[a] ?? [])])),
+    ...{ method, subjects: cells.length, pictures: cells.flat().length },
+    clipI: pictures((c) => [c.clip_i]),
+    clipT: pictures((c) => [c.clip_t]),
+    instance: pictures((c) => [c.instance]),
+    top1: pictures((c) => [Number(c.rank <= 1)]),
+    top5: pictures((c) => [Number(c.rank <= 5)]),
+    prompt: pictures((c) => Object.values(c.attributes)),
+    attributes: Object.fromEntries(
+      named.map((a) => [a, pictures((c) => (a in c.attributes ? [c.attributes[a]!] : []))]),
+    ),
     seconds: over((r) => r.seconds),
     words: counts.size,
     entropy: entropy([...counts.values()]),
@@ -101,7 +129,7 @@ function rowOf(method: Method, records: readonly ConceptRecord[]): Row {
   };
 }
 
-function photosOf(records: readonly ConceptRecord[]): Summary["photos"] {
+function photosOf(records: readonly JudgedRecord[]): Summary["photos"] {
   const ranks = [...new Map(records.map((r) => [r.subject, r.photo_rank])).values()];
   if (ranks.length === 0) return undefined;
   const share = (n: number): number => meanOf(ranks.map((r) => Number(r <= n)));

@@ -1,13 +1,14 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { counterRandom, readSafetensorsHeader, startRuntime, writeSafetensors } from "@likeness/engine";
+import { counterRandom, input, readSafetensorsHeader, startRuntime, writeSafetensors } from "@likeness/engine";
+import { FIXTURES } from "@likeness/engine/testing";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { loadCLIPVision } from "../loading/clip.ts";
-import { instanceBatches } from "./retrieval.ts";
+import { loadJudge } from "../loading/judge.ts";
+import { instanceBatches } from "./judge.ts";
 import { readTrainingConfig, runTraining } from "./run.ts";
 
-const folder = mkdtempSync(join(tmpdir(), "retrieval-"));
+const folder = mkdtempSync(join(tmpdir(), "judge-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 const at = (...names: string[]): string => join(folder, ...names);
 
@@ -26,21 +27,32 @@ function writePairs(name: string, side: number): void {
     );
     return { dtype: "U8" as const, shape: [subjects.length, side, side, 3], data: Uint8Array.from(bytes) };
   };
-  writeSafetensors(at(name), { images: tensor(), references: tensor() }, { subjects: JSON.stringify(subjects) });
+  const [captions, specs] = [
+    subjects.map((s) => `a ${s[0]!.toLowerCase()} fox`),
+    subjects.map((s) => ({ subject: s[0] })),
+  ];
+  const lists = Object.entries({ captions, specs, subjects }).map(([key, list]) => [key, JSON.stringify(list)]);
+  writeSafetensors(at(name), { images: tensor(), references: tensor() }, Object.fromEntries(lists));
 }
 
 beforeAll(() => {
-  mkdirSync(at("model", "evaluation"), { recursive: true });
+  mkdirSync(at("model"));
+  cpSync(join(FIXTURES, "models", "sd1", "tokenizer"), at("model", "tokenizer"), { recursive: true });
   const tower = { hidden_size: 8, intermediate_size: 16, num_hidden_layers: 1, num_attention_heads: 2 };
-  const config = { ...tower, image_size: SIDE, patch_size: 8, projection_dim: 4 };
-  writeFileSync(at("model", "evaluation", "config.json"), JSON.stringify(config));
+  const text_config = { ...tower, vocab_size: 660, max_position_embeddings: 16 };
+  const vision_config = { image_size: SIDE, patch_size: 4, block_out_channels: [4, 8], norm_num_groups: 2 };
+  const config = { architectures: ["PictureJudge"], text_config, vision_config, projection_dim: 4, instance_dim: 6 };
+  writeFileSync(at("model", "config.json"), JSON.stringify(config));
   writePairs("pairs.safetensors", SIDE);
 });
 
 const configOf = (run: string, changes: object = {}) => {
   const paths = { model: at("model"), data: at("pairs.safetensors"), run: at(run) };
   const numbers = { steps: 30, batch_size: 6, learning_rate: 0.03, warmup_steps: 1, ema_decay: 0.5, logging_steps: 1 };
-  writeFileSync(at(`${run}.json`), JSON.stringify({ task: "retrieval", ...paths, ...numbers, ...changes }));
+  writeFileSync(
+    at(`${run}.json`),
+    JSON.stringify({ task: "judge", ...paths, ...numbers, labels: ["subject"], ...changes }),
+  );
   return readTrainingConfig(at(`${run}.json`));
 };
 
@@ -62,27 +74,32 @@ test("a batch has each instance once; siblings follow as often as asked", () => 
   expect(draw(counterRandom(1))).toEqual(draw(counterRandom(1)));
 });
 
-test("training brings pictures of one instance together, and writes a vision tower that loads", async () => {
+test("training brings pictures of one instance together, and to their captions; it writes a judge that loads", async () => {
   const runtime = await startRuntime({ inProcess: true });
   expect(await runTraining(runtime, configOf("run"))).toBe(30);
-  const losses = readFileSync(at("run", "log.ndjson"), "utf8")
+  const log = readFileSync(at("run", "log.ndjson"), "utf8")
     .trim()
     .split("\n")
-    .map((line) => (JSON.parse(line) as { loss: number }).loss);
-  const mean = (xs: number[]): number => xs.reduce((a, b) => a + b) / xs.length;
-  expect(mean(losses.slice(-5))).toBeLessThan(0.7 * mean(losses.slice(0, 5)));
-  const { config, files } = loadCLIPVision(at("model", "evaluation"));
-  expect(config.projection_dim).toBe(4);
-  expect(files.keys()).toContain("visual_projection.weight");
-  expect(files.keys().some((key) => /scale|evaluation/.test(key))).toBe(false);
-  const { tensors } = readSafetensorsHeader(at("model", "evaluation", "model.safetensors"));
+    .map((line) => JSON.parse(line) as Record<string, number>);
+  const mean = (rows: typeof log, key: string): number => rows.reduce((sum, r) => sum + r[key]!, 0) / rows.length;
+  for (const term of ["caption", "instance", "text_subject", "image_subject", "reference_instance", "image_instance"])
+    expect(mean(log.slice(-5), term), term).toBeLessThan(0.8 * mean(log.slice(0, 5), term));
+  const judge = loadJudge(at("model"));
+  expect(judge.files.keys().some((key) => /scale|labels|judge/.test(key))).toBe(false);
+  const { tensors } = readSafetensorsHeader(at("model", "model.safetensors"));
   expect([...tensors.values()].every((t) => t.dtype === "F16")).toBe(true);
+  const { embeds, instance } = judge.picture(input("pixels", [2, 3, 24, 24])); // resized to what it reads
+  expect([embeds.shape, instance.shape]).toEqual([
+    [2, 4],
+    [2, 6],
+  ]);
+  expect(judge.text(input("ids", [3, 16], "int32"), input("eos", [3], "int32")).shape).toEqual([3, 4]);
 });
 
 test("pictures of another size are refused", async () => {
   writePairs("large.safetensors", 24);
   const runtime = await startRuntime({ inProcess: true });
   await expect(runTraining(runtime, configOf("large", { data: at("large.safetensors") }))).rejects.toThrow(
-    /large\.safetensors: needed pictures of 16 x 16, which the encoder reads, found 24 x 24\./,
+    /large\.safetensors: needed pictures of 16 x 16, which the judge reads, found 24 x 24\./,
   );
 });

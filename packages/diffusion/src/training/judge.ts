@@ -1,0 +1,112 @@
+/** Training of the judge of an evaluation: which text goes with a picture, and which instance a picture shows. */
+import { counterRandom, type Feeds, input, Variables } from "@likeness/engine";
+import type { JudgeConfig } from "../config/judge.ts";
+import { contrastiveLoss, logitScale, logitsPerText } from "../models/clip.ts";
+import { judgePicture, judgeText } from "../models/judge.ts";
+import type { CLIPTokenizer } from "../tokenizers/index.ts";
+import { classification, LOGIT_SCALE, likenesses, tokenFeeds } from "./clip.ts";
+import { groupBy, type PictureFile } from "./data.ts";
+import { type TrainingTask, weighted } from "./loop.ts";
+
+export interface JudgeTrainingOptions {
+  readonly batchSize: number;
+  readonly seed: number;
+  /** Share of a batch that are siblings: the same subject by another hand, which is another instance. */
+  readonly siblings: number;
+  /** Texts and pictures also learn to tell each of these fields of the pictures' specs. */
+  readonly labels: readonly string[];
+}
+
+/** How much naming a label, or an instance among all, counts beside the contrast within a batch. */
+const LABEL_WEIGHT = 0.5;
+
+/**
+ * CLIP's symmetric cross-entropy between `images` and their captions, and between `images` and `references` of one instance,
+ * the batch's others being wrong; each also against tables of all labels, and of all instances.
+ * Variables are named judge/…; what begins with scale/ or labels/ isn't kept.
+ * @param data with `references`, and metadata `captions`, `specs` and `subjects`: "SUBJECT/HAND" for each pair
+ */
+export function judgeTask(
+  config: JudgeConfig,
+  tokenizer: CLIPTokenizer,
+  data: PictureFile,
+  { batchSize: b, seed, siblings, labels }: JudgeTrainingOptions,
+  start: (key: string) => Float32Array | undefined,
+): TrainingTask {
+  const [captions, instances] = [data.list("captions"), data.list("subjects")];
+  const variables = new Variables({ seed, start });
+  const w = variables.weights("judge/");
+  const { text_config: text } = config;
+  const length = Math.min(tokenizer.modelMaxLength, text.max_position_embeddings);
+  const texts = judgeText(w, config, input("input_ids", [b, length], "int32"), input("eos", [b], "int32"));
+  const see = (name: string) => judgePicture(w, config, input(name, [b, 3, data.height, data.width]));
+  const [image, reference] = [see("images"), see("references")];
+  const scale = (name: string) => logitScale(variables.weights(`scale/${name}/`), LOGIT_SCALE);
+  const caption = contrastiveLoss(logitsPerText(texts, image.embeds, scale("caption")));
+  const instance = contrastiveLoss(logitsPerText(reference.instance, image.instance, scale("instance")));
+  const likeness = likenesses(data);
+  const table = (name: string) => variables.weights(`labels/${name}/`);
+  const classes = [
+    ...labels.map((f) => classification(f, table(f), likeness([f]), { text: texts, image: image.embeds })),
+    classification("instance", table("instance"), instances, { reference: reference.instance, image: image.instance }),
+  ];
+  const terms = Object.assign({}, ...classes.map(({ losses }) => losses)) as (typeof classes)[number]["losses"];
+  const draw = instanceBatches(instances, b, siblings);
+  return {
+    variables,
+    batchSize: b,
+    scalars: {
+      loss: weighted([
+        [1, caption],
+        [1, instance],
+        ...Object.values(terms).map((loss) => [LABEL_WEIGHT, loss] as const),
+      ]),
+      ...{ caption, instance, ...terms },
+    },
+    feeds: (step): Feeds => {
+      const indices = draw(counterRandom(seed, `judge step ${step}`));
+      return {
+        images: data.batch(indices),
+        references: data.batch(indices, { tensor: "references" }),
+        ...tokenFeeds(
+          tokenizer,
+          Array.from(indices, (i) => captions[i]!),
+        ),
+        ...(Object.assign({}, ...classes.map(({ feeds }) => feeds(indices))) as Feeds),
+      };
+    },
+  };
+}
+
+/**
+ * Draws the pairs of a batch, each instance at most once: after some of them comes a sibling, if there is one.
+ * @param subjects "SUBJECT/HAND" of each pair; with fewer instances than b, they repeat
+ */
+export function instanceBatches(
+  subjects: readonly string[],
+  b: number,
+  siblings: number,
+): (random: ReturnType<typeof counterRandom>) => Int32Array {
+  const instances = groupBy(subjects.keys(), (i) => subjects[i]!);
+  const families = groupBy(instances.keys(), (key) => key.slice(0, key.lastIndexOf("/")));
+  const keys = [...instances.keys()];
+  return (random) => {
+    const chosen: number[] = [];
+    const used = new Set<string>();
+    const take = (key: string): void => {
+      used.add(key);
+      const pairs = instances.get(key)!;
+      chosen.push(pairs[random.int(pairs.length)]!);
+    };
+    while (chosen.length < b) {
+      if (used.size === keys.length) used.clear();
+      const key = keys[random.int(keys.length)]!;
+      if (used.has(key)) continue;
+      take(key);
+      const others = families.get(key.slice(0, key.lastIndexOf("/")))!.filter((k) => !used.has(k));
+      if (chosen.length < b && others.length > 0 && random.uniform(1)[0]! < siblings)
+        take(others[random.int(others.length)]!);
+    }
+    return Int32Array.from(chosen);
+  };
+}

@@ -6,6 +6,7 @@ import {
   openEncoder,
   type PersonalizePlan,
   personalize,
+  plainBackgroundMask,
   writeConcept,
 } from "@likeness/personalization";
 import { defineCommand } from "../args/command.ts";
@@ -38,9 +39,9 @@ export default defineCommand({
     imageEncoder: IMAGE_ENCODER,
     mask: {
       type: "string",
-      hint: "FILE",
+      hint: "FILE|auto|none",
       description:
-        "where the subject is: a picture of the photo's size, white on black; by default the photo's transparency, if it has any",
+        "where the subject is: a picture of the photo's size, white on black; by default the photo's transparency, or auto if the tuning-encoder is made for masks: what stands out from a plain background",
     },
     cutOuts: {
       type: "integer",
@@ -121,16 +122,26 @@ export default defineCommand({
         found: JSON.stringify(options.token),
       });
     const picture = await readImage(photo);
-    const mask = await readMask(options.mask, picture);
+    const given = options.mask === "auto" || options.mask === "none" ? undefined : options.mask;
+    const mask = options.mask === "none" ? undefined : await readMask(given, picture);
     const model = openModel(options);
     const encoder = options.encoder === undefined ? findEncoder(model) : openEncoder(options.encoder, model);
+    const plain =
+      options.mask === "auto" || (options.mask === undefined && encoder?.config.masked_tuning !== undefined);
     const { steps, lr, token, classWord, rank, seed, device } = options;
     if (options.int8) await makeCopies(model, { progress, signal });
     const runtime = await startRuntime({ device: device as Device });
     let bar: Bar | undefined;
     try {
       const square = await squarePhoto(picture, model.resolution, mask);
-      const concept = await personalize(runtime, model, square, {
+      const found = plain && !mask ? plainBackgroundMask(square) : undefined;
+      if (plain && !mask)
+        progress.note(
+          found
+            ? "The background is plain: tuning looks at what stands out from it (--mask none: at the whole photo)"
+            : "The background isn't plain: tuning looks at the whole photo (--mask FILE says where the subject is)",
+        );
+      const concept = await personalize(runtime, model, found ? { ...square, mask: found } : square, {
         ...{ encoder, steps, learningRate: lr, token, classWord, rank, seed, signal },
         batchSize: options.batchSize ?? 16,
         microBatchSize: options.microBatchSize,

@@ -8,6 +8,7 @@ import { MOST_CUT_OUTS } from "../cut-outs.ts";
 import { ENCODER_FILE, findEncoder, openEncoder, type TuningEncoder } from "../encoder-file.ts";
 import { type PersonalizeOptions, personalize } from "../personalize.ts";
 import type { Photo } from "../photo.ts";
+import { plainBackgroundMask } from "../plain-background.ts";
 import { PLACEHOLDER } from "../prompts.ts";
 import { RECIPES, type Recipe } from "./recipes.ts";
 import type { MethodSpec } from "./spec.ts";
@@ -57,7 +58,7 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
   // with a mask, the steps that the encoder's config tells, unless the spec names a rate
   const settings = { ...rest, learningRate: spec.mask && start === "encoder" ? spec.learning_rate : rest.learningRate };
   return {
-    name: spec.name ?? `${nameOf(spec.method, recipe)}${spec.mask ? ", with a mask" : ""}`,
+    name: spec.name ?? `${nameOf(spec.method, recipe)}${spec.mask ? `, ${MASKS[String(spec.mask)]}` : ""}`,
     kind: spec.method,
     subjects: spec.subjects,
     settings: {
@@ -68,7 +69,7 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
       classWord: spec.class_word ?? null,
       encoder: encoder ? fingerprint(encoder.files.files.map((f) => f.path)) : null,
       encoderConfig: encoder?.config ?? null,
-      ...(spec.mask && { mask: true, cutOuts: spec.cut_outs ?? MOST_CUT_OUTS }),
+      ...(spec.mask && { mask: spec.mask, cutOuts: spec.cut_outs ?? MOST_CUT_OUTS }),
     },
     ...(typeof found === "string" && { skipped: found }),
     teach: async (photo, { classWord, ...options }) => {
@@ -79,20 +80,22 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
           needed: "a tuning-encoder",
           found,
         });
-      if (spec.mask && !photo.mask)
+      if (spec.mask === true && !photo.mask)
         throw new LikenessError("E_EVALUATION_SET", {
           what: `method ${JSON.stringify(spec.method)} with a mask`,
           needed: "photos with masks",
           found: "none",
           next: "Write the set again.",
         });
-      const seen = spec.mask ? photo : { ...photo, mask: undefined };
+      const mask = spec.mask === "plain" ? plainBackgroundMask(photo) : spec.mask ? photo.mask : undefined;
       const told = start === "word" || spec.class_word === true;
       const ask = { ...settings, ...options, encoder, batchSize: size, templates: neutral, token: PLACEHOLDER };
-      return personalize(runtime, model, seen, { ...ask, classWord: told ? classWord : undefined });
+      return personalize(runtime, model, { ...photo, mask }, { ...ask, classWord: told ? classWord : undefined });
     },
   };
 }
+
+const MASKS: Readonly<Record<string, string>> = { true: "with a mask", plain: "with a mask on plain backgrounds" };
 
 /** The encoder of a spec, or why there is none. */
 function encoderOf(spec: MethodSpec, model: StableDiffusionModel): TuningEncoder | string {

@@ -21,8 +21,11 @@ export const MethodSpec = z.strictObject({
   encoder: z.string().optional(),
   /** Tells the class word to a method that starts at the encoder's prediction: it is the hard word then. */
   class_word: z.boolean().optional(),
-  /** Tells the method where in the photo the subject is; others don't look at a mask. */
-  mask: z.boolean().optional(),
+  /**
+   * Tells the method where in the photo the subject is, as the set's masks have it, or as it is found on plain backgrounds; others
+   * don't look at a mask.
+   */
+  mask: z.union([z.boolean(), z.literal("plain")]).optional(),
   /** With a mask: on how many plain backgrounds tuning sees the subject as well. */
   cut_outs: z.int().min(0).max(MOST_CUT_OUTS).optional(),
 });

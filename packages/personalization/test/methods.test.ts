@@ -49,6 +49,14 @@ test("a mask changes the methods that are told to look at it, and no other", asy
   await expect(taught({ mask: true }, photo)).rejects.toThrow(
     /"date" with a mask: needed photos with masks, found none/,
   );
+  // a dot on one colour is found, and found is as given; noise isn't plain, and the whole photo counts
+  const dot = (i: number): boolean => Math.hypot((i % side) - side / 2, Math.floor(i / side) - side / 2) < side / 4;
+  const pixels = Uint8Array.from({ length: side * side * 3 }, (_, i) => (dot(Math.floor(i / 3)) ? 200 : 90));
+  const found = Uint8Array.from({ length: side * side }, (_, i) => (dot(i) ? 255 : 0));
+  expect(await taught({ mask: "plain" }, { ...photo, pixels })).toEqual(
+    await taught({ mask: true }, { ...photo, pixels, mask: found }),
+  );
+  expect(await taught({ mask: "plain" }, photo)).toEqual(plain);
   expect(make({ method: "date", mask: true }).name).toBe("12 steps, with a mask");
   expect(make({ method: "date" }).settings).not.toHaveProperty("mask");
 });

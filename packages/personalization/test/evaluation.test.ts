@@ -20,7 +20,7 @@ import { openEvaluation, runEvaluation } from "../src/evaluation/run.ts";
 import { openSampler } from "../src/evaluation/sampler.ts";
 import { captionOf, openEvaluationSet } from "../src/evaluation/set.ts";
 import { evaluationSheets } from "../src/evaluation/sheets.ts";
-import { summarize } from "../src/evaluation/summary.ts";
+import { rowOver, summarize } from "../src/evaluation/summary.ts";
 import { generateConcept } from "../src/generate.ts";
 import { personalize } from "../src/personalize.ts";
 import { writeToyEncoder } from "./toy-encoder.ts";
@@ -122,7 +122,9 @@ test("each method and subject is one line with all that was measured, and the re
   expect(report).toMatch(/\| class word only \| -?0\.\d{3} ± 0\.\d{3} \|/);
   expect(report).toMatch(/\| encoder only, 0 steps \| -?0\.\d{3} ± 0\.\d{3} \|/);
   expect(report).toMatch(/Of the photos themselves, retrieval finds \d+\.0% first and 100\.0% among five\./);
-  expect(report).toMatch(/Of 1 pictures, one a prompt, CLIP names \d.*\. Of true pictures for the same prompts: \d/);
+  expect(report).toMatch(
+    /Of 1 pictures, one a prompt, the judge names \d.*\. Of true pictures for the same prompts: \d/,
+  );
   const [subjects, methods] = evaluationSheets(evaluation);
   expect([subjects!.tiles.length, subjects!.columns]).toEqual([3, 3]); // a photo and two prompts of one subject
   expect([methods!.tiles.length, methods!.columns]).toEqual([6, 3]);
@@ -140,6 +142,7 @@ test("the numbers of a row are the means of its lines", () => {
   });
   expect(rows[0]!.clipI.mean).toBeCloseTo(mean(each), 6);
   expect(rows[0]!.clipI.error).toBeCloseTo(Math.abs(each[0]! - each[1]!) / 2, 6);
+  expect(rowOver(methods[0]!, plan, records, 1).clipI.mean).toBeCloseTo(each[0]!, 6);
   expect(rows[0]!.top5.mean).toBe(1); // there are four instances
   expect(rows[0]).toMatchObject({ words: 1, entropy: 0, subjects: 2, pictures: 8 }); // the class word's own embedding
   expect(rows[0]!.cosine.mean).toBeCloseTo(1, 5);

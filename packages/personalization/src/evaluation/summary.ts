@@ -2,7 +2,7 @@
 import { groupBy } from "@likeness/diffusion";
 import type { Method } from "../baselines/method.ts";
 import { entropy } from "./metrics.ts";
-import type { Plan } from "./protocol.ts";
+import type { Plan, Trial } from "./protocol.ts";
 import type {
   BackboneRecord,
   CellRecord,
@@ -62,37 +62,51 @@ export interface Summary {
   readonly dates: readonly string[];
 }
 
-export function summarize(methods: readonly Method[], plan: Plan, { known }: RecordFile): Summary {
-  const found = <K extends RunRecord["kind"]>(kind: K, keys: readonly string[]) =>
+const foundIn =
+  ({ known }: RecordFile) =>
+  <K extends RunRecord["kind"]>(kind: K, keys: readonly string[]) =>
     keys.flatMap((key) => {
       const record = known.get(key);
       return record?.kind === kind ? [record as Extract<RunRecord, { kind: K }>] : [];
     });
-  const concepts = (method: Method) =>
+
+/** The row of a method over the set's first subjects, to compare it with one that was tried on no more than these. */
+export function rowOver(method: Method, { trials, shots }: Plan, records: RecordFile, subjects: number): Row {
+  const found = foundIn(records);
+  const mine = (t: Trial): boolean => t.method === method && t.subject < subjects;
+  return rowOf(
+    method,
     found(
       "concept",
-      plan.trials.filter((t) => t.method === method).map((t) => t.key),
-    );
-  const judged = (method: Method) =>
+      trials.filter(mine).map((t) => t.key),
+    ),
     found(
       "judged",
-      plan.shots.filter((s) => s.trial.method === method).map((s) => s.judged),
-    );
+      shots.filter((s) => mine(s.trial)).map((s) => s.judged),
+    ),
+  );
+}
+
+export function summarize(methods: readonly Method[], plan: Plan, records: RecordFile): Summary {
+  const found = foundIn(records);
+  const concepts = found(
+    "concept",
+    plan.trials.map((t) => t.key),
+  );
+  const judged = found(
+    "judged",
+    plan.shots.map((s) => s.judged),
+  );
   const backbone = found(
     "backbone",
     plan.backbone.map((b) => b.key),
   );
   const [timing] = plan.timing ? found("timing", [plan.timing.key]) : [];
-  const all: RunRecord[] = [
-    ...methods.flatMap(concepts),
-    ...methods.flatMap(judged),
-    ...backbone,
-    ...(timing ? [timing] : []),
-  ];
+  const all: RunRecord[] = [...concepts, ...judged, ...backbone, ...(timing ? [timing] : [])];
   const different = (values: readonly string[]): string[] => [...new Set(values)].sort();
   return {
-    photos: photosOf(methods.flatMap(judged)),
-    rows: methods.map((method) => rowOf(method, concepts(method), judged(method))),
+    photos: photosOf(judged),
+    rows: methods.map((method) => rowOver(method, plan, records, plan.subjects)),
     backbone: backbone.length > 0 ? backboneOf(backbone) : undefined,
     timing,
     commits: different(all.map((r) => r.commit)),

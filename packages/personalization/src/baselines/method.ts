@@ -67,7 +67,7 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
       batchSize: size,
       templates: neutral ?? null,
       classWord: spec.class_word ?? null,
-      encoder: encoder ? fingerprint(encoder.files.files.map((f) => f.path)) : null,
+      encoder: encoder ? fingerprint(filesOf([encoder, model.imageEncoder])) : null,
       encoderConfig: encoder?.config ?? null,
       ...(spec.mask && { mask: spec.mask, cutOuts: spec.cut_outs ?? MOST_CUT_OUTS }),
     },
@@ -94,6 +94,10 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
     },
   };
 }
+
+/** A tuning-encoder reads the photo through the model's picture encoder. */
+const filesOf = (parts: readonly (Pick<TuningEncoder, "files"> | undefined)[]): string[] =>
+  parts.flatMap((part) => part?.files.files.map((f) => f.path) ?? []);
 
 const MASKS: Readonly<Record<string, string>> = { true: "with a mask", plain: "with a mask on plain backgrounds" };
 

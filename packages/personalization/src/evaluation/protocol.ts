@@ -61,8 +61,13 @@ export function planOf(
   const { sampling, seed, images } = config;
   const paths = (parts: readonly { readonly files: Judge["files"] }[]): string[] =>
     parts.flatMap(({ files }) => files.files.map((f) => f.path));
-  const parts = fingerprint(paths([model.vae, ...(model.imageEncoder ? [model.imageEncoder] : [])]));
-  const common = { version: 4, model: model.fingerprint, parts, set: fingerprint([set.path]), seed };
+  const common = {
+    version: 4,
+    model: model.fingerprint,
+    vae: fingerprint(paths([model.vae])),
+    set: fingerprint([set.path]),
+    seed,
+  };
   const judged = fingerprint(paths([judge]));
   const trials = methods
     .filter((m) => m.skipped === undefined)

@@ -49,6 +49,10 @@ test("report and sheets from a set that the world wrote; run again, it measures 
   expect((await sharp(at("docs", "whole-subjects.png")).metadata()).width).toBeGreaterThan(3 * 128);
   const before = records("whole");
   expect(before.trim().split("\n")).toHaveLength(2 + 2 * 2 * 2); // prompts of the base model; methods by subjects, taught and judged
+  const more = write("more", { methods: [{ method: "class-word" }, { method: "no-encoder" }], run: "runs/whole" });
+  expect(await evaluate(more, "--report-only")).toMatchObject({ code: 0, out: "docs/more.md\n" });
+  expect(readFileSync(at("docs", "more.md"), "utf8")).toContain("| 12 steps without encoder | skipped: not measured |");
+  expect(records("whole")).toBe(before);
   const { code, out, err } = await evaluate("whole.json", "--json");
   expect(code, err).toBe(0);
   const result = JSON.parse(out);

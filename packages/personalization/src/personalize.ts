@@ -33,8 +33,11 @@ export interface PersonalizeOptions
   /** Without one, v starts at the class word and the offsets at zero. */
   readonly encoder?: TuningEncoder | undefined;
   readonly steps: number;
-  /** AdamW's; by default 0.002 as in the paper or, with a mask, the steps that the encoder's config tells. */
+  /** By default AdamW at 0.002 as in the paper or, with a mask, the steps that the encoder's config tells; a rate alone is AdamW's. */
   readonly learningRate?: number | undefined;
+  /** Of the steps with a rate of their own: of the offsets, and the embedding's rate if it isn't theirs. */
+  readonly optimizer?: TuningOptions["optimizer"];
+  readonly embeddingLearningRate?: number | undefined;
   readonly batchSize: number;
   readonly token: string;
   readonly classWord?: string | undefined;
@@ -149,11 +152,18 @@ const LEARNING_RATE = 2e-3;
 
 type Pace = Pick<TuningOptions, "learningRate" | "embeddingLearningRate" | "optimizer">;
 
-function paceOf({ mask }: Photo, { learningRate, encoder }: PersonalizeOptions): Pace {
-  const found = mask && learningRate === undefined ? encoder?.config.masked_tuning : undefined;
-  if (!found) return { learningRate: learningRate ?? LEARNING_RATE };
-  const { optimizer, learning_rate, embedding_learning_rate } = found;
-  return { optimizer, learningRate: learning_rate, embeddingLearningRate: embedding_learning_rate };
+function paceOf(
+  { mask }: Photo,
+  { learningRate, optimizer, embeddingLearningRate, encoder }: PersonalizeOptions,
+): Pace {
+  if (learningRate !== undefined) return { learningRate, optimizer, embeddingLearningRate };
+  const found = mask && encoder?.config.masked_tuning;
+  if (!found) return { learningRate: LEARNING_RATE };
+  return {
+    optimizer: found.optimizer,
+    learningRate: found.learning_rate,
+    embeddingLearningRate: found.embedding_learning_rate,
+  };
 }
 
 /** Where the subject leaves less than this of the photo free, no background could be seen. */

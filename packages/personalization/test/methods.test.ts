@@ -1,4 +1,4 @@
-import { cpSync, mkdtempSync, rmSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loadModel } from "@likeness/diffusion";
@@ -59,6 +59,27 @@ test("a mask changes the methods that are told to look at it, and no other", asy
   expect(await taught({ mask: "plain" }, photo)).toEqual(plain);
   expect(make({ method: "date", mask: true }).name).toBe("12 steps, with a mask");
   expect(make({ method: "date" }).settings).not.toHaveProperty("mask");
+});
+
+test("with a mask the steps are those of the encoder's config, unless the spec has its own; without one the paper's", async () => {
+  const other = join(folder, "muon-encoder");
+  cpSync(join(folder, "sd1", "tuning_encoder"), other, { recursive: true });
+  const file = join(other, "config.json");
+  const config = JSON.parse(readFileSync(file, "utf8")) as object;
+  const steps = { optimizer: "muon", learning_rate: 0.03, embedding_learning_rate: 0.01 };
+  writeFileSync(file, JSON.stringify({ ...config, masked_tuning: steps }));
+  const mask = Uint8Array.from({ length: side * side }, (_, i) => (i % side < side / 2 ? 255 : 0));
+  const taught = async (spec: object) => {
+    const concept = await make({ method: "date", steps: 2, ...spec }).teach({ ...photo, mask }, options);
+    return { v: concept.embedding, b: concept.factors[0]!.b };
+  };
+  const own = await taught({ encoder: other, mask: true });
+  expect(own).toEqual(await taught({ mask: true, ...steps }));
+  expect(own).not.toEqual(await taught({ mask: true }));
+  expect(await taught({ encoder: other, mask: true, learning_rate: 0.03 })).toEqual(
+    await taught({ mask: true, learning_rate: 0.03 }),
+  );
+  expect(await taught({ encoder: other })).toEqual(await taught({}));
 });
 
 describe("what learns", () => {

@@ -28,9 +28,15 @@ export default defineCommand({
   name: "evaluate",
   summary: "Judges a model's personalization as a config says; goes on where the last run stopped.",
   positional: { name: "CONFIG.json", description: "config of the evaluation", aliases: ["config"] },
-  flags: { device: DEVICE },
+  flags: {
+    device: DEVICE,
+    reportOnly: {
+      type: "boolean",
+      description: "measures nothing: writes the report of what has been measured so far",
+    },
+  },
   examples: ["likeness evaluate models/pocket/training/6-evaluation.json"],
-  async run(path, { device }, { signal, progress, print, json }) {
+  async run(path, { device, reportOnly }, { signal, progress, print, json }) {
     const config = expectPaths(readEvaluationConfig(expectFile("config", path)));
     const runtime = await startRuntime({ device: device as Device, keepPrograms: KEPT });
     let bar: Bar | undefined;
@@ -38,14 +44,15 @@ export default defineCommand({
       const evaluation = openEvaluation(runtime, config, { commit: commit(), date: today() });
       const { plan, records } = evaluation;
       for (const { name, skipped } of plan.skipped) progress.warn(`${name}: skipped, ${skipped}`);
-      await runEvaluation(runtime, evaluation, {
-        signal,
-        onPictures: ({ done, total, row }) => {
-          bar ??= progress.bar("Pictures", total, { unit: "img", start: done });
-          bar.update(done, row === "" ? {} : { row });
-        },
-      });
-      if (plan.timing && !records.known.has(plan.timing.key)) {
+      if (!reportOnly)
+        await runEvaluation(runtime, evaluation, {
+          signal,
+          onPictures: ({ done, total, row }) => {
+            bar ??= progress.bar("Pictures", total, { unit: "img", start: done });
+            bar.update(done, row === "" ? {} : { row });
+          },
+        });
+      if (!reportOnly && plan.timing && !records.known.has(plan.timing.key)) {
         progress.note("Timing whole processes");
         const timing = await measureTimings(evaluation, process.argv[1]!, signal);
         if (timing) records.add(timing);

@@ -111,6 +111,8 @@ function encoderOf(spec: MethodSpec, model: StableDiffusionModel): TuningEncoder
 const changesOf = (spec: MethodSpec): Partial<Recipe> => ({
   ...(spec.steps !== undefined && { steps: spec.steps }),
   ...(spec.learning_rate !== undefined && { learningRate: spec.learning_rate }),
+  ...(spec.optimizer !== undefined && { optimizer: spec.optimizer }),
+  ...(spec.embedding_learning_rate !== undefined && { embeddingLearningRate: spec.embedding_learning_rate }),
   ...(spec.alpha_blend !== undefined && { alphaBlend: spec.alpha_blend }),
   ...(spec.cut_outs !== undefined && { cutOuts: spec.cut_outs }),
   ...(spec.rank !== undefined && { rank: spec.rank }),

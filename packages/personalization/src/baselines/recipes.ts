@@ -7,6 +7,8 @@ export interface Recipe extends Pick<TuningOptions, "train" | "weightDecay" | "e
   readonly start: "encoder" | "word";
   readonly steps: number;
   readonly learningRate: number;
+  readonly optimizer?: "adamw" | "muon";
+  readonly embeddingLearningRate?: number;
   /** Share of the personalised branch, in tuning and sampling; the encoder's if not given. 1 is no dual path. */
   readonly alphaBlend?: number;
   readonly rank?: number;

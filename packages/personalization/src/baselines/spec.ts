@@ -11,6 +11,9 @@ export const MethodSpec = z.strictObject({
   /** In place of what the method's authors published. */
   steps: z.int().nonnegative().optional(),
   learning_rate: z.number().positive().optional(),
+  /** With a learning rate: of the offsets, AdamW if not given, and the embedding's rate if it is another. */
+  optimizer: z.enum(["adamw", "muon"]).optional(),
+  embedding_learning_rate: z.number().positive().optional(),
   alpha_blend: z.number().min(0).max(1).optional(),
   rank: z.int().positive().optional(),
   batch_size: z.int().positive().optional(),

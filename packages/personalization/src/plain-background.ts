@@ -24,7 +24,7 @@ export function plainBackgroundMask({ pixels, width, height }: Photo): Uint8Arra
   const { background, tolerance } = fitted;
   const off = differences(pixels, width, background);
   const behind = connectedWithBorder(off, width, height, tolerance);
-  // 0 at the tolerance and below, whole at twice that; whole too where the background's colour is enclosed by the subject
+  // a soft edge about the tolerance; what the background doesn't reach is subject, whatever its colour
   const mask = Uint8Array.from(off, (d, i) =>
     behind[i] ? 255 * Math.min(1, Math.max(0, (d - tolerance / 2) / tolerance)) : 255,
   );
@@ -41,46 +41,65 @@ function terms(x: number, y: number, width: number, height: number): number[] {
   return [1, u, v, u * u, u * v, v * v];
 }
 
+/** How often pixels that are far from the fit are left out and the rest is fitted again. */
+const ROUNDS = 3;
+
 /** The background that the border agrees on, and up to which difference a pixel is of it; undefined if it isn't plain. */
 function fitBorder(pixels: Uint8Array, width: number, height: number) {
+  const border = borderOf(width, height);
+  const off = (p: BorderPixel, colour: Colour): number => distanceTo(pixels, p.at, colour(p.terms));
+  const nearest = (colour: Colour): BorderPixel[] => {
+    const ranked = border.map((p) => ({ p, d: off(p, colour) })).sort((a, b) => a.d - b.d);
+    return ranked.slice(0, Math.ceil((1 - OTHERS_ON_BORDER) * ranked.length)).map(({ p }) => p);
+  };
+  // medians first: where a subject touches the edge it mustn't pull the fit
+  const medians = mediansOf(pixels, border);
+  let kept = nearest(() => medians);
+  let colour = fit(pixels, kept);
+  for (let round = 0; round < ROUNDS; round++) {
+    kept = nearest(colour);
+    colour = fit(pixels, kept);
+  }
+  const deviation = Math.sqrt(kept.reduce((sum, p) => sum + off(p, colour) ** 2, 0) / kept.length);
+  const tolerance = Math.max(LEAST_TOLERANCE, DEVIATIONS * deviation);
+  const others = border.filter((p) => off(p, colour) > tolerance).length;
+  if (deviation > ROUGHEST || others > OTHERS_ON_BORDER * border.length) return undefined;
+  const background: Background = (x, y) => colour(terms(x, y, width, height));
+  return { background, tolerance };
+}
+
+interface BorderPixel {
+  /** Where its red is. */
+  readonly at: number;
+  readonly terms: readonly number[];
+}
+
+/** A pixel's colour by its terms. */
+type Colour = (terms: readonly number[]) => readonly [number, number, number];
+
+function borderOf(width: number, height: number): BorderPixel[] {
   const frame = Math.max(1, Math.round(Math.min(width, height) / 32));
-  const border: { readonly at: number; readonly terms: number[] }[] = [];
+  const border: BorderPixel[] = [];
   for (let y = 0; y < height; y++)
     for (let x = 0; x < width; x++)
       if (Math.min(x, y, width - 1 - x, height - 1 - y) < frame)
         border.push({ at: 3 * (y * width + x), terms: terms(x, y, width, height) });
-  // medians first: where a subject touches the edge it mustn't pull the fit; then the pixels that are near what was fitted
-  const medians = mediansOf(pixels, border);
-  let kept = nearest(border, (p) => distanceTo(pixels, p.at, medians));
-  for (let round = 0; ; round++) {
-    const coefficients = [0, 1, 2].map((c) =>
-      leastSquares(
-        kept.map((p) => p.terms),
-        kept.map((p) => pixels[p.at + c]!),
-      ),
-    );
-    const at = (t: readonly number[]) =>
-      coefficients.map((k) => k.reduce((sum, value, i) => sum + value * t[i]!, 0)) as [number, number, number];
-    if (round < 3) {
-      kept = nearest(border, (p) => distanceTo(pixels, p.at, at(p.terms)));
-      continue;
-    }
-    const squares = kept.map((p) => distanceTo(pixels, p.at, at(p.terms)) ** 2);
-    const deviation = Math.sqrt(squares.reduce((a, b) => a + b, 0) / squares.length);
-    const tolerance = Math.max(LEAST_TOLERANCE, DEVIATIONS * deviation);
-    const others = border.filter((p) => distanceTo(pixels, p.at, at(p.terms)) > tolerance).length;
-    if (deviation > ROUGHEST || others > OTHERS_ON_BORDER * border.length) return undefined;
-    const background: Background = (x, y) => at(terms(x, y, width, height));
-    return { background, tolerance };
-  }
-
-  function nearest(all: typeof border, distance: (p: (typeof border)[number]) => number): typeof border {
-    const ranked = all.map((p) => ({ p, d: distance(p) })).sort((a, b) => a.d - b.d);
-    return ranked.slice(0, Math.ceil((1 - OTHERS_ON_BORDER) * ranked.length)).map(({ p }) => p);
-  }
+  return border;
 }
 
-function mediansOf(pixels: Uint8Array, border: readonly { readonly at: number }[]): [number, number, number] {
+function fit(pixels: Uint8Array, some: readonly BorderPixel[]): Colour {
+  const rows = some.map((p) => p.terms);
+  const channels = [0, 1, 2].map((c) =>
+    leastSquares(
+      rows,
+      some.map((p) => pixels[p.at + c]!),
+    ),
+  );
+  return (t) =>
+    channels.map((k) => k.reduce((sum, value, i) => sum + value * t[i]!, 0)) as unknown as ReturnType<Colour>;
+}
+
+function mediansOf(pixels: Uint8Array, border: readonly BorderPixel[]): [number, number, number] {
   const median = (c: number): number => border.map((p) => pixels[p.at + c]!).sort((a, b) => a - b)[border.length >> 1]!;
   return [median(0), median(1), median(2)];
 }

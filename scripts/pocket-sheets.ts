@@ -20,7 +20,7 @@ const PROMPTS = [
   "a smiling face on a green background",
   "a wolf in the mountains",
 ];
-const SUBJECTS = ["fox", "teddy-bear", "butterfly", "castle", "robot", "owl"];
+const SUBJECTS = ["hut", "running-shoe", "butterfly", "robot", "fox", "teddy-bear", "castle", "owl"];
 const SCENES = [
   "a photo of a <S*> on the beach",
   "a <S*> in the forest",

@@ -128,6 +128,8 @@ test("each method and subject is one line with all that was measured, and the re
   const [subjects, methods] = evaluationSheets(evaluation);
   expect([subjects!.tiles.length, subjects!.columns]).toEqual([3, 3]); // a photo and two prompts of one subject
   expect([methods!.tiles.length, methods!.columns]).toEqual([6, 3]);
+  const more = configOf("whole", { methods: [{ method: "encoder" }, { method: "no-encoder" }] }); // not measured
+  expect(evaluationSheets(open(more))[1]!.tiles).toHaveLength(3);
 });
 
 test("the numbers of a row are the means of its lines", () => {

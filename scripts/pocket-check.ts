@@ -21,8 +21,7 @@ import {
   unet2DConditionModel,
 } from "@likeness/diffusion";
 import { counterRandom, input, mean, type Runtime, square, startRuntime, sub, type Tensor } from "@likeness/engine";
-import { judgeBackbone } from "../packages/personalization/src/evaluation/judges.ts";
-import { dot, pictureEmbedder, rankOf, textEmbedder } from "../packages/personalization/src/evaluation/metrics.ts";
+import { instanceRank, judgeBackbone, openJudge } from "../packages/personalization/src/evaluation/judges.ts";
 import { openEvaluationSet } from "../packages/personalization/src/evaluation/set.ts";
 
 const BATCH = 32;
@@ -64,22 +63,18 @@ async function denoising(runtime: Runtime, model: StableDiffusionModel, data: Pi
 /** Shares of true scenes of which the judge finds the right name first, among the first five, and the attributes; of photos, the instance. */
 async function naming(runtime: Runtime, folder: string, path: string): Promise<Record<string, number>> {
   const set = openEvaluationSet(path);
-  const judge = loadJudge(folder);
-  const text = await textEmbedder(runtime, judge);
-  const picture = await pictureEmbedder(runtime, judge, set.pictures.height);
+  const judge = await openJudge(runtime, loadJudge(folder), set, { run: "runs/pocket-check" });
   const told: Record<string, number[]> = {};
   const tell = (right: Readonly<Record<string, number>>): void => {
     for (const [name, value] of Object.entries(right)) (told[name] ??= []).push(value);
   };
   for (const [i, prompt] of set.backbone.prompts.slice(0, PROMPTS).entries()) {
-    const { rank, attributes } = await judgeBackbone({ text, picture }, set.scene(i), prompt, set.backbone.names);
+    const { rank, attributes } = await judgeBackbone(judge, set.scene(i), prompt, set.backbone.names);
     tell({ subject: Number(rank === 1), subject_top5: Number(rank <= 5), ...attributes });
   }
-  const instances = await picture.embed(Array.from({ length: set.instances }, (_, i) => set.pictures.bytes(i)));
-  const photos = await picture.embed(set.subjects.map((_, i) => set.photo(i).pixels));
+  const photos = await judge.picture.embed(set.subjects.map((_, i) => set.photo(i).pixels));
   for (const [i, { instance }] of set.subjects.entries()) {
-    const scores = instances.map((other) => dot(other.instance, photos[i]!.instance));
-    const rank = rankOf(scores, instance);
+    const rank = instanceRank(judge, photos[i]!, instance);
     tell({ photo: Number(rank === 1), photo_top5: Number(rank <= 5) });
   }
   return Object.fromEntries(

@@ -8,7 +8,7 @@ import type { LoadOptions, Parts, StableDiffusionModel } from "./loading/model.t
 import { singleFileParts } from "./loading/single-file.ts";
 import { createScheduler } from "./schedulers/index.ts";
 
-export type { Component } from "./loading/component.ts";
+export { type Component, pathsOf } from "./loading/component.ts";
 export { fingerprint } from "./loading/fingerprint.ts";
 export type { LoadOptions, PredictionType, StableDiffusionModel } from "./loading/model.ts";
 

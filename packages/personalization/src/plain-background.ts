@@ -41,8 +41,8 @@ function terms(x: number, y: number, width: number, height: number): number[] {
   return [1, u, v, u * u, u * v, v * v];
 }
 
-/** How often pixels that are far from the fit are left out and the rest is fitted again. */
-const ROUNDS = 3;
+/** How often pixels that are far off are left out and the rest is fitted. */
+const ROUNDS = 4;
 
 /** The background that the border agrees on, and up to which difference a pixel is of it; undefined if it isn't plain. */
 function fitBorder(pixels: Uint8Array, width: number, height: number) {
@@ -54,8 +54,8 @@ function fitBorder(pixels: Uint8Array, width: number, height: number) {
   };
   // medians first: where a subject touches the edge it mustn't pull the fit
   const medians = mediansOf(pixels, border);
-  let kept = nearest(() => medians);
-  let colour = fit(pixels, kept);
+  let colour: Colour = () => medians;
+  let kept = border;
   for (let round = 0; round < ROUNDS; round++) {
     kept = nearest(colour);
     colour = fit(pixels, kept);

@@ -12,6 +12,7 @@ import {
   noiseLevels,
   PictureFile,
   parseConfig,
+  pathsOf,
   type RunHooks,
   readJson,
   resumeFrom,
@@ -75,7 +76,7 @@ export async function pretrain(
   const start = step === 0 && config.from_weights ? startFrom(join(encoderFolder(config), ENCODER_FILE)) : resumed;
   const paired = data.header.tensors.has("references");
   const { vae } = model;
-  const source = fingerprint([...vae.files.files.map((f) => f.path), config.data]);
+  const source = fingerprint([...pathsOf(vae), config.data]);
   mkdirSync(config.run, { recursive: true });
   const encoded = (tensor: "images" | "references", before: number): Promise<Float32Array> =>
     cachedFloats(join(config.run, `${tensor}.latents.safetensors`), source, () =>

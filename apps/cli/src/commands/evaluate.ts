@@ -1,7 +1,7 @@
 /** `likeness evaluate`: judges a model's personalization as a config says, and writes a report. */
 import { execFileSync } from "node:child_process";
 import { basename, dirname, join } from "node:path";
-import { atomicWrite, type Device, startRuntime } from "@likeness/engine";
+import { atomicWrite, type Device, type Runtime, startRuntime } from "@likeness/engine";
 import {
   type Evaluation,
   type EvaluationConfig,
@@ -14,7 +14,7 @@ import {
   summarize,
 } from "@likeness/personalization";
 import { defineCommand } from "../args/command.ts";
-import type { Bar } from "../console/progress.ts";
+import type { Bar, Progress } from "../console/progress.ts";
 import { measureTimings } from "../evaluation/timings.ts";
 import { contactSheet } from "../images/contact-sheet.ts";
 import { writePng } from "../images/write-png.ts";
@@ -39,24 +39,10 @@ export default defineCommand({
   async run(path, { device, reportOnly }, { signal, progress, print, json }) {
     const config = expectPaths(readEvaluationConfig(expectFile("config", path)));
     const runtime = await startRuntime({ device: device as Device, keepPrograms: KEPT });
-    let bar: Bar | undefined;
     try {
       const evaluation = openEvaluation(runtime, config, { commit: commit(), date: today() });
-      const { plan, records } = evaluation;
-      for (const { name, skipped } of plan.skipped) progress.warn(`${name}: skipped, ${skipped}`);
-      if (!reportOnly)
-        await runEvaluation(runtime, evaluation, {
-          signal,
-          onPictures: ({ done, total, row }) => {
-            bar ??= progress.bar("Pictures", total, { unit: "img", start: done });
-            bar.update(done, row === "" ? {} : { row });
-          },
-        });
-      if (!reportOnly && plan.timing && !records.known.has(plan.timing.key)) {
-        progress.note("Timing whole processes");
-        const timing = await measureTimings(evaluation, process.argv[1]!, signal);
-        if (timing) records.add(timing);
-      }
+      for (const { name, skipped } of evaluation.plan.skipped) progress.warn(`${name}: skipped, ${skipped}`);
+      if (!reportOnly) await measure(runtime, evaluation, progress, signal);
       signal.throwIfAborted();
       const sheets = await writeSheets(evaluation);
       const report = evaluationReport(evaluation, `likeness evaluate ${path}`, sheets);
@@ -67,6 +53,28 @@ export default defineCommand({
     }
   },
 });
+
+/** Measures what isn't measured yet, the times of whole processes last. */
+async function measure(
+  runtime: Runtime,
+  evaluation: Evaluation,
+  progress: Progress,
+  signal: AbortSignal,
+): Promise<void> {
+  const { plan, records } = evaluation;
+  let bar: Bar | undefined;
+  await runEvaluation(runtime, evaluation, {
+    signal,
+    onPictures: ({ done, total, row }) => {
+      bar ??= progress.bar("Pictures", total, { unit: "img", start: done });
+      bar.update(done, row === "" ? {} : { row });
+    },
+  });
+  if (!plan.timing || records.known.has(plan.timing.key)) return;
+  progress.note("Timing whole processes");
+  const timing = await measureTimings(evaluation, process.argv[1]!, signal);
+  if (timing) records.add(timing);
+}
 
 /** The config with its model found; all paths checked. */
 const expectPaths = (config: EvaluationConfig): EvaluationConfig => ({

@@ -126,16 +126,17 @@ export default defineCommand({
     const mask = options.mask === "none" ? undefined : await readMask(given, picture);
     const model = openModel(options);
     const encoder = options.encoder === undefined ? findEncoder(model) : openEncoder(options.encoder, model);
-    const plain =
+    const wanted =
       options.mask === "auto" || (options.mask === undefined && encoder?.config.masked_tuning !== undefined);
+    const plain = wanted && !mask;
     const { steps, lr, token, classWord, rank, seed, device } = options;
     if (options.int8) await makeCopies(model, { progress, signal });
     const runtime = await startRuntime({ device: device as Device });
     let bar: Bar | undefined;
     try {
       const square = await squarePhoto(picture, model.resolution, mask);
-      const found = plain && !mask ? plainBackgroundMask(square) : undefined;
-      if (plain && !mask)
+      const found = plain ? plainBackgroundMask(square) : undefined;
+      if (plain)
         progress.note(
           found
             ? "The background is plain: tuning looks at what stands out from it (--mask none: at the whole photo)"

@@ -13,6 +13,10 @@ export function component<C>(config: C, paths: readonly string[], map: KeyMap | 
   return { config, files, weights: files.weights() };
 }
 
+/** The files that components are in, one after the other; a model may lack some. */
+export const pathsOf = (...parts: readonly (Pick<Component<unknown>, "files"> | undefined)[]): string[] =>
+  parts.flatMap((part) => part?.files.files.map((f) => f.path) ?? []);
+
 /** Spellings of other writers: a key that gives one away, and how today's keys are stored there. */
 const DIALECTS: readonly { readonly mark: string; locate(key: string): string }[] = [
   { mark: "encoder.mid_block.attentions.0.query.weight", locate: oldAttentionKeys }, // diffusers' autoencoder, to 2023

@@ -4,10 +4,9 @@ import { join } from "node:path";
 import { type FileWeights, resizeBilinear, type Tensor } from "@likeness/engine";
 import { JudgeConfig } from "../config/judge.ts";
 import { parseConfig, readJson } from "../config/parse.ts";
-import { textEmbeds } from "../models/clip.ts";
-import { clipTextModel, embedTokens, pooledText } from "../models/clip-text.ts";
+import { textFeatures } from "../models/clip.ts";
 import { clipVisionModel, imageEmbeds } from "../models/clip-vision.ts";
-import { type JudgedPicture, judgePicture, judgeText } from "../models/judge.ts";
+import { type JudgedPicture, judgePicture } from "../models/judge.ts";
 import { type CLIPTokenizer, loadCLIPTokenizer } from "../tokenizers/index.ts";
 import { clipPixels } from "../training/clip.ts";
 import { loadCLIP } from "./clip.ts";
@@ -42,26 +41,17 @@ function judgeTowers(folder: string, config: JudgeConfig): Towers {
   const { weights: w, files } = component(config, weightFiles(folder, "model").paths, undefined);
   return {
     files,
-    text: (ids, eos) => judgeText(w, config, ids, eos),
+    text: (ids, eos) => textFeatures(w, config, ids, eos),
     picture: (pixels) => judgePicture(w, config, sized(pixels, config.vision_config.image_size)),
   };
 }
 
 function clipTowers(folder: string): Towers {
   const { config, weights: w, files } = loadCLIP(folder);
-  const { text_config: text, vision_config, projection_dim } = config;
-  const vision = { ...vision_config, projection_dim };
+  const vision = { ...config.vision_config, projection_dim: config.projection_dim };
   return {
     files,
-    text: (ids, eos) => {
-      const inputsEmbeds = embedTokens(w, text, ids);
-      return textEmbeds(
-        w,
-        text,
-        projection_dim,
-        pooledText(clipTextModel(w, text, { inputsEmbeds }).lastHiddenState, eos),
-      );
-    },
+    text: (ids, eos) => textFeatures(w, config, ids, eos),
     picture: (pixels) => {
       const { pooled } = clipVisionModel(w, vision, clipPixels(sized(pixels, vision.image_size)));
       const embeds = imageEmbeds(w, vision, pooled);

@@ -16,6 +16,7 @@ import {
   type Weights,
 } from "@likeness/engine";
 import type { CLIPConfig, CLIPTextConfig } from "../config/clip.ts";
+import { clipTextModel, embedTokens, pooledText } from "./clip-text.ts";
 import { linearLayer } from "./layers.ts";
 
 /** text_embeds (B, projection_dim) of the pooled text (B, D). */
@@ -24,6 +25,18 @@ export const textEmbeds = (w: Weights, config: CLIPTextConfig, projection: numbe
     bias: false,
     init: { kind: "normal", std: config.hidden_size ** -0.5 },
   });
+
+/** CLIPModel.get_text_features: ids (B, L) int32 with the positions (B) of their ends → (B, projection_dim). */
+export function textFeatures(
+  w: Weights,
+  { text_config, projection_dim }: Pick<CLIPConfig, "text_config" | "projection_dim">,
+  ids: Tensor,
+  eos: Tensor,
+): Tensor {
+  const inputsEmbeds = embedTokens(w, text_config, ids);
+  const states = clipTextModel(w, text_config, { inputsEmbeds }).lastHiddenState;
+  return textEmbeds(w, text_config, projection_dim, pooledText(states, eos));
+}
 
 /** exp(logit_scale), the inverse temperature. */
 export const logitScale = (w: Weights, config: Pick<CLIPConfig, "logit_scale_init_value">): Tensor =>

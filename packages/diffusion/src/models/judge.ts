@@ -1,11 +1,9 @@
 /**
- * The judge of an evaluation, which no generator was trained with: CLIP's text tower beside a residual network that sees a
- * picture once and says two things about it, what text goes with it and which instance it shows.
+ * The picture tower of an evaluation's judge, which no generator was trained with, beside CLIP's text tower: a residual network that
+ * sees a picture once and says two things about it, what text goes with it and which instance it shows.
  */
 import { concat, max, mean, reshape, silu, type Tensor, type Weights } from "@likeness/engine";
 import type { JudgeConfig } from "../config/judge.ts";
-import { textEmbeds } from "./clip.ts";
-import { clipTextModel, embedTokens, pooledText } from "./clip-text.ts";
 import { conv2dLayer, groupNormLayer, linearLayer } from "./layers.ts";
 import { downsample2D, resnetBlock2D } from "./resnet.ts";
 
@@ -41,11 +39,4 @@ export function judgePicture(w: Weights, config: JudgeConfig, pixels: Tensor): J
     embeds: project("visual_projection", config.projection_dim),
     instance: project("instance_projection", config.instance_dim),
   };
-}
-
-/** ids (B, L) int32 with the positions (B) of their ends → (B, projection_dim), not normalised. */
-export function judgeText(w: Weights, { text_config, projection_dim }: JudgeConfig, ids: Tensor, eos: Tensor): Tensor {
-  const inputsEmbeds = embedTokens(w, text_config, ids);
-  const states = clipTextModel(w, text_config, { inputsEmbeds }).lastHiddenState;
-  return textEmbeds(w, text_config, projection_dim, pooledText(states, eos));
 }

@@ -1,8 +1,8 @@
 /** Training of the judge of an evaluation: which text goes with a picture, and which instance a picture shows. */
 import { counterRandom, type Feeds, input, Variables } from "@likeness/engine";
 import type { JudgeConfig } from "../config/judge.ts";
-import { contrastiveLoss, logitScale, logitsPerText } from "../models/clip.ts";
-import { judgePicture, judgeText } from "../models/judge.ts";
+import { contrastiveLoss, logitScale, logitsPerText, textFeatures } from "../models/clip.ts";
+import { judgePicture } from "../models/judge.ts";
 import type { CLIPTokenizer } from "../tokenizers/index.ts";
 import { classification, LOGIT_SCALE, likenesses, tokenFeeds } from "./clip.ts";
 import { groupBy, type PictureFile } from "./data.ts";
@@ -36,9 +36,12 @@ export function judgeTask(
   const [captions, instances] = [data.list("captions"), data.list("subjects")];
   const variables = new Variables({ seed, start });
   const w = variables.weights("judge/");
-  const { text_config: text } = config;
-  const length = Math.min(tokenizer.modelMaxLength, text.max_position_embeddings);
-  const texts = judgeText(w, config, input("input_ids", [b, length], "int32"), input("eos", [b], "int32"));
+  const texts = textFeatures(
+    w,
+    config,
+    input("input_ids", [b, tokenizer.modelMaxLength], "int32"),
+    input("eos", [b], "int32"),
+  );
   const see = (name: string) => judgePicture(w, config, input(name, [b, 3, data.height, data.width]));
   const [image, reference] = [see("images"), see("references")];
   const scale = (name: string) => logitScale(variables.weights(`scale/${name}/`), LOGIT_SCALE);

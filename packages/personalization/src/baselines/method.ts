@@ -1,7 +1,7 @@
 /** A way to teach a model a subject from one photo: the paper's, its ablations, and what it is compared with. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { fingerprint, type StableDiffusionModel } from "@likeness/diffusion";
+import { fingerprint, pathsOf, type StableDiffusionModel } from "@likeness/diffusion";
 import { LikenessError, type Runtime } from "@likeness/engine";
 import type { Concept } from "../concept.ts";
 import { MOST_CUT_OUTS } from "../cut-outs.ts";
@@ -67,7 +67,8 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
       batchSize: size,
       templates: neutral ?? null,
       classWord: spec.class_word ?? null,
-      encoder: encoder ? fingerprint(filesOf([encoder, model.imageEncoder])) : null,
+      // it reads the photo through the model's picture encoder
+      encoder: encoder ? fingerprint(pathsOf(encoder, model.imageEncoder)) : null,
       encoderConfig: encoder?.config ?? null,
       ...(spec.mask && { mask: spec.mask, cutOuts: spec.cut_outs ?? MOST_CUT_OUTS }),
     },
@@ -94,10 +95,6 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
     },
   };
 }
-
-/** A tuning-encoder reads the photo through the model's picture encoder. */
-const filesOf = (parts: readonly (Pick<TuningEncoder, "files"> | undefined)[]): string[] =>
-  parts.flatMap((part) => part?.files.files.map((f) => f.path) ?? []);
 
 const MASKS: Readonly<Record<string, string>> = { true: "with a mask", plain: "with a mask on plain backgrounds" };
 

@@ -1,6 +1,6 @@
 /** What the judge says about a picture. */
 import { join } from "node:path";
-import { cachedFloats, fingerprint, type Judge } from "@likeness/diffusion";
+import { cachedFloats, fingerprint, type Judge, pathsOf } from "@likeness/diffusion";
 import type { Runtime } from "@likeness/engine";
 import { dot, type Embedder, pictureEmbedder, rankOf, type Seen, textEmbedder } from "./metrics.ts";
 import type { CellRecord, Named } from "./records.ts";
@@ -23,7 +23,7 @@ export async function openJudge(
 ): Promise<OpenJudge> {
   const text = await textEmbedder(runtime, judge);
   const picture = await pictureEmbedder(runtime, judge, set.pictures.height);
-  const source = fingerprint([set.path, ...judge.files.files.map((f) => f.path)]);
+  const source = fingerprint([set.path, ...pathsOf(judge)]);
   const flat = await cachedFloats(join(run, "instances.safetensors"), source, async () => {
     const rows: Float32Array[] = [];
     for (let at = 0; at < set.instances; at += 256) {

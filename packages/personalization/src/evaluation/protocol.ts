@@ -1,5 +1,5 @@
 /** Which method is tried on which subject with which prompts and seeds: all that is to be measured, each with its key. */
-import { fingerprint, type Judge, type StableDiffusionModel } from "@likeness/diffusion";
+import { fingerprint, type Judge, pathsOf, type StableDiffusionModel } from "@likeness/diffusion";
 import { LikenessError } from "@likeness/engine";
 import type { Method } from "../baselines/method.ts";
 import type { EvaluationConfig } from "./config.ts";
@@ -59,16 +59,14 @@ export function planOf(
       next: 'Give one of them a "name".',
     });
   const { sampling, seed, images } = config;
-  const paths = (parts: readonly { readonly files: Judge["files"] }[]): string[] =>
-    parts.flatMap(({ files }) => files.files.map((f) => f.path));
   const common = {
     version: 4,
     model: model.fingerprint,
-    vae: fingerprint(paths([model.vae])),
+    vae: fingerprint(pathsOf(model.vae)),
     set: fingerprint([set.path]),
     seed,
   };
-  const judged = fingerprint(paths([judge]));
+  const judged = fingerprint(pathsOf(judge));
   const trials = methods
     .filter((m) => m.skipped === undefined)
     .flatMap((method) =>

@@ -1,5 +1,5 @@
 /** `likeness evaluate`: teaches every subject by every method, draws the prompts, has the judge look, keeps the numbers. */
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { attentionMatrices, type Judge, loadJudge, loadModel, type StableDiffusionModel } from "@likeness/diffusion";
 import {
@@ -140,7 +140,6 @@ async function conceptOf(
   const since = performance.now();
   const concept = await method.teach(set.photo(subject), { seed: plan.seed, classWord, signal });
   const seconds = (performance.now() - since) / 1000;
-  mkdirSync(join(config.run, "concepts"), { recursive: true });
   writeConcept(file, concept, model);
   records.add({ kind: "concept", key, method: method.name, subject, seconds, ...shapeOf(concept, words, model) });
   return concept;
@@ -161,7 +160,6 @@ async function picturesOf(
   for (const [i, picture] of pictures.entries()) data.set(picture, i * side * side * 3);
   const tensor = { dtype: "U8" as const, shape: [pictures.length, side, side, 3], data };
   const metadata = { method: method.name, subject: set.subjects[subject]!.name, seed: String(shot.seed) };
-  mkdirSync(join(config.run, "pictures"), { recursive: true });
   writeSafetensors(picturesFile(config, shot), { pictures: tensor }, metadata);
   return pictures;
 }

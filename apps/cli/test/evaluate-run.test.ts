@@ -41,7 +41,12 @@ const records = (name: string): string => readFileSync(at("runs", name, "records
 test("report and sheets from a set that the world wrote; run again, it measures nothing and says the same", async () => {
   const first = await evaluate(write("whole"));
   expect(first, first.err).toMatchObject({ code: 0, out: "docs/whole.md\n" });
-  expect(readdirSync(at("docs")).sort()).toEqual(["whole-methods.png", "whole-subjects.png", "whole.md"]);
+  expect(readdirSync(at("docs")).sort()).toEqual([
+    "whole-methods.png",
+    "whole-subjects.png",
+    "whole.md",
+    "whole.ndjson.gz",
+  ]);
   const report = readFileSync(at("docs", "whole.md"), "utf8");
   for (const row of ["class word only", "1 steps"])
     expect(report).toMatch(new RegExp(`^\\| ${row} \\| -?0\\.\\d{3} ±`, "m"));
@@ -61,6 +66,23 @@ test("report and sheets from a set that the world wrote; run again, it measures 
   for (const line of err.trim().split("\n")) expect(JSON.parse(line)).toHaveProperty("event");
   expect(records("whole")).toBe(before);
   expect(readFileSync(at("docs", "whole.md"), "utf8")).toBe(report);
+});
+
+test("with the numbers beside the report, a run without its folder goes on; what isn't numbers there is refused", async () => {
+  const methods = [{ method: "class-word" }];
+  expect(await evaluate(write("kept", { methods, sheet_subjects: 0 }))).toMatchObject({ code: 0 });
+  const report = readFileSync(at("docs", "kept.md"), "utf8");
+  rmSync(at("runs", "kept"), { recursive: true });
+  expect(await evaluate("kept.json")).toMatchObject({ code: 0 });
+  expect(existsSync(at("runs", "kept", "records.ndjson"))).toBe(false); // nothing was measured
+  expect(readFileSync(at("docs", "kept.md"), "utf8")).toBe(report);
+  write("kept", { methods, images: 2, sheet_subjects: 0 });
+  expect(await evaluate("kept.json")).toMatchObject({ code: 0 });
+  expect(records("kept").trim().split("\n")).toHaveLength(2 * 2); // the second seed, for which the concepts are taught again
+  writeFileSync(at("docs", "kept.ndjson.gz"), "{}");
+  const { code, err } = await evaluate("kept.json");
+  expect(code).toBe(2);
+  expect(err).toMatch(/kept\.ndjson\.gz.*needed lines of JSON, gzipped, found .*E_EVALUATION_RECORDS/);
 });
 
 test("Ctrl-C ends it within a second with code 130, writes no report, and the next run goes on", async () => {

@@ -7,7 +7,13 @@ export * from "./encoder-file.ts";
 export { type EvaluationConfig, readEvaluationConfig } from "./evaluation/config.ts";
 export type { Measured, RecordFile, RunRecord, TimingRecord } from "./evaluation/records.ts";
 export { evaluationReport, type SheetLink } from "./evaluation/report.ts";
-export { type Evaluation, type EvaluationHooks, openEvaluation, runEvaluation } from "./evaluation/run.ts";
+export {
+  type Evaluation,
+  type EvaluationHooks,
+  keepMeasurements,
+  openEvaluation,
+  runEvaluation,
+} from "./evaluation/run.ts";
 export { type EvaluationSheet, evaluationSheets, type SheetTile } from "./evaluation/sheets.ts";
 export { type Estimate, type Row, type Summary, summarize } from "./evaluation/summary.ts";
 export * from "./export.ts";

@@ -7,6 +7,7 @@ import {
   type EvaluationConfig,
   evaluationReport,
   evaluationSheets,
+  keepMeasurements,
   openEvaluation,
   readEvaluationConfig,
   runEvaluation,
@@ -47,6 +48,7 @@ export default defineCommand({
       const sheets = await writeSheets(evaluation);
       const report = evaluationReport(evaluation, `likeness evaluate ${path}`, sheets);
       atomicWrite(config.out, [new TextEncoder().encode(report)]);
+      keepMeasurements(evaluation);
       print(json ? resultOf(evaluation) : config.out);
     } finally {
       await runtime.close();

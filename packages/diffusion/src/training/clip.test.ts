@@ -29,11 +29,14 @@ beforeAll(() => {
       return (k < (SIDE * SIDE * 3) / 2 ? 110 * PLACES.indexOf(place) : colour) + random.int(30);
     }),
   );
-  const data = Uint8Array.from(pictures);
+  const images = { dtype: "U8" as const, shape: [specs.length, SIDE, SIDE, 3], data: Uint8Array.from(pictures) };
+  // a picture of the same instance: the lower half is the same but for noise, the upper another place
+  const elsewhere = pictures.map((p, k) => (k % (SIDE * SIDE * 3) < (SIDE * SIDE * 3) / 2 ? 255 - p : p ^ 7));
   writeSafetensors(
     at("scenes.safetensors"),
-    { images: { dtype: "U8", shape: [specs.length, SIDE, SIDE, 3], data } },
+    { images, references: { ...images, data: Uint8Array.from(elsewhere) } },
     {
+      subjects: JSON.stringify(specs.map(({ subject }) => `${subject}/noto`)),
       captions: JSON.stringify(specs.map(({ subject, place }) => `a ${subject} in the ${place}`)),
       specs: JSON.stringify(specs),
     },
@@ -108,6 +111,28 @@ test("the image tower alone learns: the text encoder's file stays as it is", asy
   expect(await runTraining(runtime, config)).toBe(2);
   expect(readFileSync(text!).equals(before[0]!)).toBe(true);
   expect(readFileSync(image!).equals(before[1]!)).toBe(false);
+});
+
+test("the picture tower's patches learn instances; what they are projected by is kept nowhere", async () => {
+  const runtime = await startRuntime({ inProcess: true });
+  const config = configOf("instances", { train: "image", from_weights: true, groups: null, instances: { weight: 2 } });
+  expect(await runTraining(runtime, config)).toBe(60);
+  const log = readFileSync(at("instances", "log.ndjson"), "utf8")
+    .trim()
+    .split("\n")
+    .map((line) => JSON.parse(line) as Record<string, number>);
+  const { loss, contrast, ...last } = log.at(-1)!;
+  const named = told.reduce((n, key) => n + 0.5 * last[key]!, contrast!);
+  const instances = ["instance", "image_instance", "reference_instance"];
+  expect(loss).toBeCloseTo(
+    instances.reduce((n, key) => n + 2 * last[key]!, named),
+    3,
+  );
+  const mean = (key: string, rows: typeof log): number => rows.reduce((n, r) => n + r[key]!, 0) / rows.length;
+  for (const key of instances) expect(mean(key, log.slice(-5)), key).toBeLessThan(0.7 * mean(key, log.slice(0, 5)));
+  const { files } = loadCLIPVision(at("model", "image_encoder"));
+  expect([...files.keys()].filter((key) => /label|table|instance/.test(key))).toEqual([]);
+  expect(() => configOf("both", { instances: {} })).toThrow(/groups and instances each say how a batch is drawn/);
 });
 
 test("a field that the pictures lack is refused", async () => {

@@ -1,11 +1,13 @@
 /** Contrastive training of a CLIP pair: Stable Diffusion's text encoder and the picture encoder beside it. */
 import {
   add,
+  concat,
   constant,
   counterRandom,
   type Feeds,
   input,
   logSumExp,
+  max,
   mean,
   mul,
   sub,
@@ -19,6 +21,7 @@ import { ConfigError } from "../config/parse.ts";
 import { contrastiveLoss, logitScale, logitsPerText, textEmbeds } from "../models/clip.ts";
 import { clipTextModel, embedTokens, pooledText } from "../models/clip-text.ts";
 import { clipVisionModel, imageEmbeds } from "../models/clip-vision.ts";
+import { linearLayer } from "../models/layers.ts";
 import type { CLIPTokenizer } from "../tokenizers/index.ts";
 import { groupBy, type PictureFile } from "./data.ts";
 import { type TrainingTask, weighted } from "./loop.ts";
@@ -28,6 +31,7 @@ export interface ClipTrainingOptions {
   readonly seed: number;
   readonly groups: ClipGroups | null;
   readonly labels: ClipLabels | null;
+  readonly instances: ClipInstances | null;
   /** The text encoder's weights if it isn't to learn. */
   readonly frozenText?: Weights | undefined;
 }
@@ -42,6 +46,16 @@ export interface ClipGroups {
 export interface ClipLabels {
   readonly by: readonly string[];
   readonly weight: number;
+}
+
+/**
+ * The picture tower's patches also tell which instance a picture shows: each finds its reference among the batch's and itself
+ * among all, so that what reads the patches, the tuning-encoder, finds there what makes a subject this one.
+ */
+export interface ClipInstances {
+  readonly weight: number;
+  /** Share of a batch that are siblings: the same subject by another hand, which is another instance. */
+  readonly siblings: number;
 }
 
 /** Pixel statistics of OpenAI's CLIP, red, green, blue, for pictures in [0, 1]. */
@@ -64,13 +78,16 @@ export const clipPixels = (x: Tensor): Tensor =>
     ),
   );
 
-/** Variables are named text_encoder/…, image_encoder/… and clip/…, after the folders that they are saved to. */
+/**
+ * Variables are named text_encoder/…, image_encoder/… and clip/…, after the folders that they are saved to; others aren't kept.
+ * @param data with metadata `captions`; for groups and labels `specs`; for instances `references`, and `subjects`: "SUBJECT/HAND"
+ */
 export function clipTask(
   text: CLIPTextConfig,
   vision: CLIPVisionConfig,
   tokenizer: CLIPTokenizer,
   data: PictureFile,
-  { batchSize: b, seed, groups, labels, frozenText }: ClipTrainingOptions,
+  { batchSize: b, seed, groups, labels, instances, frozenText }: ClipTrainingOptions,
   start: (key: string) => Float32Array | undefined,
 ): TrainingTask {
   const captions = data.list("captions");
@@ -78,33 +95,63 @@ export function clipTask(
   const t = frozenText ?? variables.weights("text_encoder/");
   const [v, c] = [variables.weights("image_encoder/"), variables.weights("clip/")];
   const likeness = groups || labels ? likenesses(data) : () => [];
-  const draw = groups ? alikeBatches(likeness(groups.by), b, groups.size) : anyBatches(data.count, b);
+  const draw = instances
+    ? instanceBatches(data.list("subjects"), b, instances.siblings)
+    : groups
+      ? alikeBatches(likeness(groups.by), b, groups.size)
+      : anyBatches(data.count, b);
   const length = tokenizer.modelMaxLength;
   const ids = input("input_ids", [b, length], "int32");
   const states = clipTextModel(t, text, { inputsEmbeds: embedTokens(t, text, ids) });
   const pooled = pooledText(states.lastHiddenState, input("eos", [b], "int32"));
-  const picture = clipVisionModel(v, vision, clipPixels(input("pixels", [b, 3, data.height, data.width])));
+  const see = (name: string) => clipVisionModel(v, vision, clipPixels(input(name, [b, 3, data.height, data.width])));
+  const picture = see("pixels");
   const texts = textEmbeds(c, text, vision.projection_dim, pooled);
   const images = imageEmbeds(v, vision, picture.pooled);
   const contrast = contrastiveLoss(logitsPerText(texts, images, logitScale(c, LOGIT_SCALE)));
+  const table = (field: string): Weights => variables.weights(`labels/${field}/`);
   const classes = (labels?.by ?? []).map((field) =>
-    classification(field, variables.weights(`labels/${field}/`), likeness([field]), { text: texts, image: images }),
+    classification(field, table(field), likeness([field]), { text: texts, image: images }),
   );
   const terms = classes.flatMap(({ losses }) => Object.entries(losses));
+  const weights = terms.map(() => labels!.weight);
+  if (instances) {
+    const w = variables.weights("instances/");
+    const sides = {
+      image: instanceEmbeds(w, picture.patches),
+      reference: instanceEmbeds(w, see("references").patches),
+    };
+    const found = contrastiveLoss(logitsPerText(sides.reference, sides.image, logitScale(w, LOGIT_SCALE)));
+    const all = classification("instance", table("instance"), data.list("subjects"), sides);
+    terms.push(["instance", found], ...Object.entries(all.losses));
+    weights.push(...[found, ...Object.values(all.losses)].map(() => instances.weight));
+    classes.push(all);
+  }
   return {
     variables,
     batchSize: b,
     scalars: {
-      loss: weighted([[1, contrast], ...terms.map(([, loss]) => [labels!.weight, loss] as const)]),
+      loss: weighted([[1, contrast], ...terms.map(([, loss], i) => [weights[i]!, loss] as const)]),
       ...(terms.length > 0 && { contrast, ...Object.fromEntries(terms) }),
     },
     feeds: (step): Feeds => {
       const indices = draw(counterRandom(seed, `clip step ${step}`));
       const texts = Array.from(indices, (i) => captions[i]!);
-      const labels = Object.assign({}, ...classes.map(({ feeds }) => feeds(indices))) as Feeds;
-      return { pixels: data.batch(indices), ...labels, ...tokenFeeds(tokenizer, texts) };
+      return {
+        pixels: data.batch(indices),
+        ...(instances && { references: data.batch(indices, { tensor: "references" }) }),
+        ...(Object.assign({}, ...classes.map(({ feeds }) => feeds(indices))) as Feeds),
+        ...tokenFeeds(tokenizer, texts),
+      };
     },
   };
+}
+
+/** Patch tokens (B, N, D) → (B, D), their mean and their largest, to compare pictures of instances by. */
+function instanceEmbeds(w: Weights, patches: Tensor): Tensor {
+  const d = patches.shape[2]!;
+  const pooled = concat([mean(patches, [1]), max(patches, [1])], 1);
+  return linearLayer(w.at("projection"), pooled, d, { bias: false, init: { kind: "normal", std: (2 * d) ** -0.5 } });
 }
 
 /** CLIP's own start value: a temperature of 0.07. */
@@ -178,6 +225,35 @@ export function alikeBatches(likeness: readonly string[], b: number, size: numbe
       const needed = Math.min(size, members.length, b - chosen.length);
       while (picks.size < needed) picks.add(members[random.int(members.length)]!);
       chosen.push(...picks);
+    }
+    return Int32Array.from(chosen);
+  };
+}
+
+/**
+ * Draws the pairs of a batch, each instance at most once: after some of them comes a sibling, if there is one.
+ * @param subjects "SUBJECT/HAND" of each pair; with fewer instances than b, they repeat
+ */
+export function instanceBatches(subjects: readonly string[], b: number, siblings: number): Draw {
+  const instances = groupBy(subjects.keys(), (i) => subjects[i]!);
+  const families = groupBy(instances.keys(), (key) => key.slice(0, key.lastIndexOf("/")));
+  const keys = [...instances.keys()];
+  return (random) => {
+    const chosen: number[] = [];
+    const used = new Set<string>();
+    const take = (key: string): void => {
+      used.add(key);
+      const pairs = instances.get(key)!;
+      chosen.push(pairs[random.int(pairs.length)]!);
+    };
+    while (chosen.length < b) {
+      if (used.size === keys.length) used.clear();
+      const key = keys[random.int(keys.length)]!;
+      if (used.has(key)) continue;
+      take(key);
+      const others = families.get(key.slice(0, key.lastIndexOf("/")))!.filter((k) => !used.has(k));
+      if (chosen.length < b && others.length > 0 && random.uniform(1)[0]! < siblings)
+        take(others[random.int(others.length)]!);
     }
     return Int32Array.from(chosen);
   };

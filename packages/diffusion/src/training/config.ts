@@ -35,22 +35,35 @@ export const AutoencoderTraining = z.strictObject({
   resolution: z.int().positive().nullable().default(null),
 });
 
-export const ClipTraining = z.strictObject({
-  task: z.literal("clip"),
-  ...shared,
-  /** What learns: "image" leaves the text encoder as it is, so that a denoiser trained on it stays good. */
-  train: z.enum(["both", "image"]).default("both"),
-  /** Batches of pictures that are hard to tell apart: runs of `size` that agree in the fields `by` of metadata `specs`. */
-  groups: z
-    .strictObject({ by: z.array(z.string()).min(1), size: z.int().min(2) })
-    .nullable()
-    .default(null),
-  /** Both towers also learn to tell each of the fields `by` of metadata `specs`, each through a table that isn't kept. */
-  labels: z
-    .strictObject({ by: z.array(z.string()).min(1), weight: z.number().positive().default(0.5) })
-    .nullable()
-    .default(null),
-});
+export const ClipTraining = z
+  .strictObject({
+    task: z.literal("clip"),
+    ...shared,
+    /** What learns: "image" leaves the text encoder as it is, so that a denoiser trained on it stays good. */
+    train: z.enum(["both", "image"]).default("both"),
+    /** Batches of pictures that are hard to tell apart: runs of `size` that agree in the fields `by` of metadata `specs`. */
+    groups: z
+      .strictObject({ by: z.array(z.string()).min(1), size: z.int().min(2) })
+      .nullable()
+      .default(null),
+    /** Both towers also learn to tell each of the fields `by` of metadata `specs`, each through a table that isn't kept. */
+    labels: z
+      .strictObject({ by: z.array(z.string()).min(1), weight: z.number().positive().default(0.5) })
+      .nullable()
+      .default(null),
+    /** The picture tower's patches also tell instances: of data with `references` and metadata `subjects`. Batches come by them. */
+    instances: z
+      .strictObject({
+        weight: z.number().positive().default(1),
+        /** Chance that an instance is followed by its subject in another hand, which is another instance. */
+        siblings: z.number().min(0).max(1).default(0.5),
+      })
+      .nullable()
+      .default(null),
+  })
+  .refine(({ groups, instances }) => !(groups && instances), {
+    message: "groups and instances each say how a batch is drawn: needed one of them",
+  });
 
 export const UnetTraining = z.strictObject({
   task: z.literal("unet"),

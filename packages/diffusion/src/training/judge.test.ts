@@ -5,7 +5,7 @@ import { counterRandom, input, readSafetensorsHeader, startRuntime, writeSafeten
 import { FIXTURES } from "@likeness/engine/testing";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { loadJudge } from "../loading/judge.ts";
-import { instanceBatches } from "./judge.ts";
+import { instanceBatches } from "./clip.ts";
 import { readTrainingConfig, runTraining } from "./run.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "judge-"));

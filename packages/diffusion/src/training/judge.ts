@@ -4,8 +4,8 @@ import type { JudgeConfig } from "../config/judge.ts";
 import { contrastiveLoss, logitScale, logitsPerText, textFeatures } from "../models/clip.ts";
 import { judgePicture } from "../models/judge.ts";
 import type { CLIPTokenizer } from "../tokenizers/index.ts";
-import { classification, LOGIT_SCALE, likenesses, tokenFeeds } from "./clip.ts";
-import { groupBy, type PictureFile } from "./data.ts";
+import { classification, instanceBatches, LOGIT_SCALE, likenesses, tokenFeeds } from "./clip.ts";
+import type { PictureFile } from "./data.ts";
 import { type TrainingTask, weighted } from "./loop.ts";
 
 export interface JudgeTrainingOptions {
@@ -78,38 +78,5 @@ export function judgeTask(
         ...(Object.assign({}, ...classes.map(({ feeds }) => feeds(indices))) as Feeds),
       };
     },
-  };
-}
-
-/**
- * Draws the pairs of a batch, each instance at most once: after some of them comes a sibling, if there is one.
- * @param subjects "SUBJECT/HAND" of each pair; with fewer instances than b, they repeat
- */
-export function instanceBatches(
-  subjects: readonly string[],
-  b: number,
-  siblings: number,
-): (random: ReturnType<typeof counterRandom>) => Int32Array {
-  const instances = groupBy(subjects.keys(), (i) => subjects[i]!);
-  const families = groupBy(instances.keys(), (key) => key.slice(0, key.lastIndexOf("/")));
-  const keys = [...instances.keys()];
-  return (random) => {
-    const chosen: number[] = [];
-    const used = new Set<string>();
-    const take = (key: string): void => {
-      used.add(key);
-      const pairs = instances.get(key)!;
-      chosen.push(pairs[random.int(pairs.length)]!);
-    };
-    while (chosen.length < b) {
-      if (used.size === keys.length) used.clear();
-      const key = keys[random.int(keys.length)]!;
-      if (used.has(key)) continue;
-      take(key);
-      const others = families.get(key.slice(0, key.lastIndexOf("/")))!.filter((k) => !used.has(k));
-      if (chosen.length < b && others.length > 0 && random.uniform(1)[0]! < siblings)
-        take(others[random.int(others.length)]!);
-    }
-    return Int32Array.from(chosen);
   };
 }

@@ -170,10 +170,12 @@ function prepareClip(config: ConfigOf<"clip">, data: PictureFile, start: Start):
   const text = readConfig(CLIPTextConfig, join(config.model, "text_encoder", "config.json"));
   const vision = readConfig(CLIPVisionConfig, join(config.model, "image_encoder", "config.json"));
   const tokenizer = loadCLIPTokenizer(join(config.model, "tokenizer"));
-  const { batch_size: batchSize, seed, groups, labels, train } = config;
+  const { batch_size: batchSize, seed, groups, labels, instances, train } = config;
   const frozenText =
     train === "image" ? openWeights([join(config.model, "text_encoder", "model.safetensors")]).weights() : undefined;
-  return { task: clipTask(text, vision, tokenizer, data, { batchSize, seed, groups, labels, frozenText }, start) };
+  return {
+    task: clipTask(text, vision, tokenizer, data, { batchSize, seed, groups, labels, instances, frozenText }, start),
+  };
 }
 
 function prepareJudge(config: ConfigOf<"judge">, data: PictureFile, start: Start): PreparedRun {

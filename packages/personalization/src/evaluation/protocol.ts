@@ -38,6 +38,16 @@ export interface Plan {
   readonly timing: { readonly key: string; readonly times: number } | undefined;
 }
 
+/** Of all that is to be measured, in that order. */
+export function keysOf({ trials, shots, backbone, timing }: Plan): string[] {
+  return [
+    ...backbone.map(({ key }) => key),
+    ...trials.map(({ key }) => key),
+    ...shots.map(({ judged }) => judged),
+    ...(timing ? [timing.key] : []),
+  ];
+}
+
 /** @throws LikenessError if the set has fewer subjects or prompts than the config asks for */
 export function planOf(
   config: EvaluationConfig,

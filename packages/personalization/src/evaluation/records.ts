@@ -2,6 +2,8 @@
 import { createHash } from "node:crypto";
 import { appendFileSync, existsSync, mkdirSync, readFileSync, truncateSync } from "node:fs";
 import { join } from "node:path";
+import { gunzipSync, gzipSync } from "node:zlib";
+import { atomicWrite, LikenessError } from "@likeness/engine";
 
 /** What the judge says about the picture of one prompt. */
 export interface CellRecord {
@@ -81,23 +83,54 @@ export interface RecordFile {
   add(record: Measured): void;
 }
 
-/** The lines of a run; a line that an interrupted write left unfinished is removed. */
-export function openRecords(run: string, { commit, date }: { commit: string; date: string }): RecordFile {
+/**
+ * The lines of a run; a line that an interrupted write left unfinished is removed.
+ * @param kept the file that keepRecords wrote, if there is one: what a run on another machine measured is known too
+ * @throws LikenessError if that isn't such a file
+ */
+export function openRecords(
+  { run, kept }: { readonly run: string; readonly kept: string },
+  { commit, date }: { readonly commit: string; readonly date: string },
+): RecordFile {
   mkdirSync(run, { recursive: true });
   const path = join(run, "records.ndjson");
   const text = existsSync(path) ? readFileSync(path, "utf8") : "";
   const whole = text.slice(0, text.lastIndexOf("\n") + 1);
   if (whole.length < text.length) truncateSync(path, Buffer.byteLength(whole));
-  const lines = whole.split("\n").filter((line) => line !== "");
-  const known = new Map(lines.map((line) => JSON.parse(line) as RunRecord).map((r) => [r.key, r]));
+  const known = new Map([...(existsSync(kept) ? readKept(kept) : []), ...linesOf(whole)].map((r) => [r.key, r]));
   return {
     known,
     add: (measured) => {
       const record: RunRecord = { ...measured, commit, date };
-      appendFileSync(path, `${JSON.stringify(record, (_, x) => (typeof x === "number" ? short(x) : x))}\n`);
+      appendFileSync(path, lineOf(record));
       known.set(record.key, record);
     },
   };
+}
+
+const lineOf = (record: RunRecord): string =>
+  `${JSON.stringify(record, (_, x) => (typeof x === "number" ? short(x) : x))}\n`;
+const linesOf = (text: string): RunRecord[] =>
+  text
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => JSON.parse(line) as RunRecord);
+
+function readKept(path: string): RunRecord[] {
+  try {
+    return linesOf(gunzipSync(readFileSync(path)).toString());
+  } catch (error) {
+    throw new LikenessError("E_EVALUATION_RECORDS", {
+      ...{ what: "measurements", where: path, needed: "lines of JSON, gzipped", found: (error as Error).message },
+      next: "Delete the file; what it held is measured anew.",
+    });
+  }
+}
+
+/** Writes the measurements of some keys, those that are there, to a file that goes with the report: the numbers behind it. */
+export function keepRecords(path: string, { known }: Pick<RecordFile, "known">, keys: Iterable<string>): void {
+  const lines = [...keys].flatMap((key) => (known.has(key) ? [lineOf(known.get(key)!)] : []));
+  atomicWrite(path, [gzipSync(lines.join(""), { level: 9 })]);
 }
 
 const short = (x: number): number => (Number.isInteger(x) ? x : Number(x.toPrecision(6)));

@@ -15,8 +15,8 @@ import { PLACEHOLDER } from "../prompts.ts";
 import { readWords, shapeOf, type Words } from "./collapse.ts";
 import type { EvaluationConfig } from "./config.ts";
 import { instanceRank, judgeBackbone, judgeCell, type OpenJudge, openJudge } from "./judges.ts";
-import { type Plan, planOf, type Shot, type Trial } from "./protocol.ts";
-import { type CellRecord, openRecords, type RecordFile } from "./records.ts";
+import { keysOf, type Plan, planOf, type Shot, type Trial } from "./protocol.ts";
+import { type CellRecord, keepRecords, openRecords, type RecordFile } from "./records.ts";
 import { openSampler, type Sampler } from "./sampler.ts";
 import { type EvaluationSet, openEvaluationSet } from "./set.ts";
 
@@ -60,7 +60,10 @@ export function openEvaluation(
   const { batch_size: batchSize, templates } = config;
   const methods = config.methods.map((spec) => createMethod(spec, { runtime, model, batchSize, templates }));
   const plan = planOf(config, model, set, methods, judge);
-  return { ...{ config, model, set, judge, methods, plan }, records: openRecords(config.run, stamp) };
+  return {
+    ...{ config, model, set, judge, methods, plan },
+    records: openRecords({ run: config.run, kept: keptRecords(config) }, stamp),
+  };
 }
 
 /** Measures what isn't measured yet. @throws the signal's reason if aborted; what was made and measured is kept */
@@ -105,6 +108,13 @@ export async function runEvaluation(
   await (await samplers(undefined))?.release();
   await judge.release();
 }
+
+/** The file beside the report that has the numbers behind it. */
+const keptRecords = ({ out }: EvaluationConfig): string => out.replace(/\.md$/, ".ndjson.gz");
+
+/** Writes the numbers behind the report beside it: another machine's run of the same config then goes on from them. */
+export const keepMeasurements = ({ config, records, plan }: Evaluation): void =>
+  keepRecords(keptRecords(config), records, keysOf(plan));
 
 const conceptFile = ({ run }: EvaluationConfig, { key }: Trial): string => join(run, "concepts", `${key}.safetensors`);
 const picturesFile = ({ run }: EvaluationConfig, { pictures }: Shot): string =>

@@ -128,7 +128,7 @@ describe.each(["sd1", "sd2"])("%s", (kind) => {
           encoderHiddenStates: constant(joined, [2 * b, length, width]),
         });
         const { out } = await evaluate({ out: y });
-        return guided(out.subarray(0, size), out.subarray(size), g);
+        return guided(out.subarray(0, size), out.subarray(size), { scale: g });
       },
       onStep: ({ step, latents }) => {
         const wanted = trajectory.subarray((step - 1) * size, step * size);

@@ -18,6 +18,7 @@ interface Case {
   readonly strength?: number;
   readonly clip_skip?: number;
   readonly eta?: number;
+  readonly rescale?: number;
 }
 
 const golden = readGolden("pipelines");
@@ -53,6 +54,7 @@ function run(name: string, changes: Partial<GenerateOptions> = {}): ReturnType<t
       numImages: c.images,
       scheduler: c.scheduler,
       eta: c.eta,
+      guidanceRescale: c.rescale,
     },
     ...(c.strength !== undefined && { initImage: { data, strength: c.strength } }),
     ...changes,

@@ -53,6 +53,14 @@ export default defineCommand({
       description: "classifier-free guidance; 1 or less is none",
       aliases: ["cfg-scale"],
     },
+    guidanceRescale: {
+      type: "number",
+      min: 0,
+      max: 1,
+      description:
+        "takes away what guidance saturates: 0, the default, none of it; 0.7 suits models of zero terminal SNR",
+      aliases: ["cfg-rescale"],
+    },
     scheduler: {
       type: "string",
       hint: "NAME",
@@ -128,7 +136,8 @@ export default defineCommand({
     const concept = conceptFile === undefined ? undefined : readConcept(conceptFile, base);
     const { model, settings: added } = adapted(base, options, progress.warn);
     if (concept) expectToken(prompt, concept.token);
-    const { steps, guidanceScale, negativePrompt, numImages, batchSize, scheduler, eta, clipSkip } = options;
+    const { steps, guidanceScale, guidanceRescale, negativePrompt, numImages, batchSize, scheduler, eta, clipSkip } =
+      options;
     const { width, height, initImage } = await startOf(model, options);
     const seed = options.seed ?? randomInt(2 ** 32 - 1);
     const sampler = model.scheduler(scheduler); // checked before the runtime starts, and so are the steps
@@ -148,6 +157,7 @@ export default defineCommand({
         Steps: steps,
         Sampler: scheduler ?? nameOf(sampler.config),
         "CFG scale": guidanceScale,
+        ...(guidanceRescale && { "CFG rescale": guidanceRescale }),
         Seed: seed + i,
         Size: `${width}x${height}`,
         ...(eta !== undefined && { Eta: eta }),
@@ -170,7 +180,8 @@ export default defineCommand({
     try {
       const denoiser = concept ? conceptDenoiser(runtime, model, concept) : plainDenoiser(runtime, model, { clipSkip });
       const made = await generate(runtime, model, denoiser, {
-        ...{ prompt, negativePrompt, steps, guidanceScale, width, height, numImages, batchSize, seed, scheduler },
+        ...{ prompt, negativePrompt, steps, scheduler, guidanceScale, guidanceRescale },
+        ...{ width, height, numImages, batchSize, seed },
         ...{ eta, latents, initImage, signal },
         onCut: ({ cut, limit }) =>
           progress.warn(`of a prompt, ${limit} tokens are read; cut off: ${JSON.stringify(cut)}`),

@@ -43,6 +43,38 @@ export async function denoise({
   return sample;
 }
 
-/** Classifier-free guidance: unconditional + g·(conditional − unconditional). @eq cfg:6 Ho & Salimans 2022, arXiv:2207.12598 */
-export const guided = (unconditional: Float32Array, conditional: Float32Array, g: number): Float32Array =>
-  unconditional.map((u, i) => u + g * (conditional[i]! - u));
+export interface Guidance {
+  /** 1 or less: none. */
+  readonly scale: number;
+  /** Of Lin et al. 2023: how far the guided prediction is brought back to the deviation of the conditional one; 0, the default, to 1. */
+  readonly rescale?: number | undefined;
+}
+
+/**
+ * Classifier-free guidance: unconditional + g·(conditional − unconditional), and with rescale φ a share φ of it at the deviation
+ * that the conditional prediction of that picture has: a large g brightens and saturates what is predicted where there is no signal.
+ * @param pictures how many of equal size lie in a prediction
+ * @eq cfg:6 Ho & Salimans 2022, arXiv:2207.12598
+ * @eq zsnr:15 @eq zsnr:16 Lin et al. 2023, arXiv:2305.08891
+ */
+export function guided(
+  unconditional: Float32Array,
+  conditional: Float32Array,
+  { scale: g, rescale: phi = 0 }: Guidance,
+  pictures: number = 1,
+): Float32Array {
+  const y = unconditional.map((u, i) => u + g * (conditional[i]! - u));
+  if (phi === 0) return y;
+  const size = y.length / pictures;
+  for (let at = 0; at < y.length; at += size) {
+    const one = y.subarray(at, at + size);
+    const factor = phi * (deviation(conditional.subarray(at, at + size)) / deviation(one)) + (1 - phi);
+    for (let i = 0; i < size; i++) one[i]! *= factor;
+  }
+  return y;
+}
+
+function deviation(values: Float32Array): number {
+  const mean = values.reduce((a, b) => a + b, 0) / values.length;
+  return Math.sqrt(values.reduce((a, b) => a + (b - mean) ** 2, 0) / values.length);
+}

@@ -16,6 +16,8 @@ export interface GenerateOptions {
   readonly steps: number;
   /** 1 or less: no guidance, and half the work. */
   readonly guidanceScale: number;
+  /** How far a guided prediction is brought back to the deviation that it would have without guidance, 0 (the default) to 1. */
+  readonly guidanceRescale?: number | undefined;
   /** In pixels, multiples of the model's scaleFactor. */
   readonly width: number;
   readonly height: number;
@@ -117,14 +119,14 @@ function guidedUNet(
   condition: Awaited<ReturnType<Denoiser["condition"]>>,
   prompts: number,
   n: number,
-  { guidanceScale, signal }: GenerateOptions,
+  { guidanceScale: scale, guidanceRescale: rescale, signal }: GenerateOptions,
 ): DenoiseOptions["predict"] {
   const feeds = Object.fromEntries(Object.entries(condition).map(([name, feed]) => [name, repeat(feed, prompts, n)]));
   return async (z, t) => {
     const timestep = new Float32Array(prompts * n).fill(t);
     const y = (await unet.run({ sample: repeat(z, 1, prompts), timestep, ...feeds }, { signal }))
       .output as Float32Array;
-    return prompts > 1 ? guided(y.subarray(0, z.length), y.subarray(z.length), guidanceScale) : y;
+    return prompts > 1 ? guided(y.subarray(0, z.length), y.subarray(z.length), { scale, rescale }, n) : y;
   };
 }
 

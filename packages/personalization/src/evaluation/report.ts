@@ -27,8 +27,8 @@ export function evaluationReport(evaluation: Evaluation, command: string, sheets
 }
 
 function heading({ model, set, plan, config }: Evaluation, { commits, dates }: Summary, command: string): string {
-  const { steps, guidance_scale: g, scheduler } = config.sampling;
-  const sampler = `${scheduler ?? "the model's scheduler"}, ${steps} steps, guidance ${g}`;
+  const { steps, guidance_scale: g, guidance_rescale: phi, scheduler } = config.sampling;
+  const sampler = `${scheduler ?? "the model's scheduler"}, ${steps} steps, guidance ${g}${phi === undefined ? "" : `, rescaled ${phi}`}`;
   return [
     `# ${model.name}: personalization from one photo`,
     `Written by \`${command}\`. Model ${model.fingerprint}, seed ${plan.seed}, commit ${commits.join(", ")}, ${dates.join(", ")}. ` +

@@ -220,14 +220,14 @@ interface SamplerCache {
 
 /** The sampler for concepts of one kind, kept until another kind is asked for; undefined asks for the one that is open. */
 function samplerCache(runtime: Runtime, { model, config: { sampling } }: Evaluation): SamplerCache {
-  const { steps, guidance_scale: guidanceScale, scheduler, batch_size: batch } = sampling;
+  const { guidance_scale: guidanceScale, guidance_rescale: guidanceRescale, batch_size: batch, ...rest } = sampling;
   let open: { readonly name: string; readonly sampler: Sampler } | undefined;
   const get = async (like: Like | undefined): Promise<Sampler | undefined> => {
     const name = like && [like.rank, like.loraAlpha, like.alphaBlend].join();
     if (like === undefined || open?.name === name) return open?.sampler;
     await open?.sampler.release();
     open = undefined;
-    const sampler = await openSampler(runtime, model, like, { steps, guidanceScale, scheduler, batch });
+    const sampler = await openSampler(runtime, model, like, { ...rest, guidanceScale, guidanceRescale, batch });
     open = { name: name!, sampler };
     return sampler;
   };

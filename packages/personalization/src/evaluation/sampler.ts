@@ -10,6 +10,7 @@ import { conceptVariables, loadConcept } from "../tuning.ts";
 export interface SamplingSettings {
   readonly steps: number;
   readonly guidanceScale: number;
+  readonly guidanceRescale?: number | undefined;
   readonly scheduler?: string | undefined;
   /** Pictures at once. */
   readonly batch: number;
@@ -36,7 +37,7 @@ export async function openSampler(
   runtime: Runtime,
   model: StableDiffusionModel,
   like: Pick<Concept, "rank" | "loraAlpha" | "alphaBlend">,
-  { steps, guidanceScale, scheduler, batch: b }: SamplingSettings,
+  { steps, guidanceScale, guidanceRescale, scheduler, batch: b }: SamplingSettings,
 ): Promise<Sampler> {
   const programs = await compile(runtime, model, like, b, guidanceScale > 1 ? 2 : 1);
   const { all } = conceptVariables(model, like.rank);
@@ -59,7 +60,8 @@ export async function openSampler(
         for (let at = 0; at < sample.length; at += z.length) sample.set(z, at);
         const timestep = new Float32Array(prompts.length).fill(t);
         const y = (await programs.unet.run({ sample, timestep, ...read }, { signal })).output as Float32Array;
-        return guidanceScale > 1 ? guided(y.subarray(0, z.length), y.subarray(z.length), guidanceScale) : y;
+        const guidance = { scale: guidanceScale, rescale: guidanceRescale };
+        return guidanceScale > 1 ? guided(y.subarray(0, z.length), y.subarray(z.length), guidance, b) : y;
       },
     });
     const x = (await programs.decoder.run({ z: latents }, { signal })).x as Float32Array;

@@ -7,6 +7,8 @@ import { layerNormLayer, linearLayer } from "./layers.ts";
 export interface CLIPVisionOutputs {
   /** (B, 1 + N, D): class token, then patches row by row; not normalised. */
   readonly lastHiddenState: Tensor;
+  /** What goes into the first layer, and what each leaves, (B, 1 + N, D); the last is lastHiddenState. */
+  readonly hiddenStates: readonly Tensor[];
   /** Patch tokens after post_layernorm, (B, N, D): the tuning-encoder's feature map. */
   readonly patches: Tensor;
   /** Class token after post_layernorm, (B, D). */
@@ -24,10 +26,11 @@ export function clipVisionModel(w: Weights, config: CLIPVisionConfig, pixelValue
   const cls = expand(v.get("embeddings.class_embedding", [d], { kind: "normal", std: d ** -0.5 }), [b, 1, d]);
   const positions = v.get("embeddings.position_embedding.weight", [n + 1, d], { kind: "normal", std: 0.02 });
   const x = layerNormLayer(v.at("pre_layrnorm"), add(concat([cls, patches], 1), positions), { eps }); // (sic)
-  const lastHiddenState = clipEncoder(v.at("encoder"), x, config).at(-1)!;
+  const hiddenStates = clipEncoder(v.at("encoder"), x, config);
+  const lastHiddenState = hiddenStates.at(-1)!;
   const normed = layerNormLayer(v.at("post_layernorm"), lastHiddenState, { eps });
   return {
-    lastHiddenState,
+    ...{ lastHiddenState, hiddenStates },
     patches: slice(normed, [1], [n + 1], [1]),
     pooled: reshape(slice(normed, [0], [1], [1]), [b, d]),
   };

@@ -31,6 +31,8 @@ export const AutoencoderTraining = z.strictObject({
   kl_weight: z.number().nonnegative().default(1e-4),
   /** Which half learns: "decoder" leaves the latents as they are, so that a denoiser trained on them stays good. */
   train: z.enum(["both", "decoder"]).default("both"),
+  /** How much it counts that the model's picture tower sees original and result differently; 0 asks no tower. */
+  perceptual_weight: z.number().nonnegative().default(0),
   /** Side of random crops, in pixels; null takes whole pictures. */
   resolution: z.int().positive().nullable().default(null),
 });

@@ -7,10 +7,11 @@ import { JudgeConfig } from "../config/judge.ts";
 import { ConfigError, parseConfig, readConfig, readJson } from "../config/parse.ts";
 import { UNet2DConditionConfig } from "../config/unet.ts";
 import { AutoencoderKLConfig } from "../config/vae.ts";
+import { loadCLIPVision } from "../loading/clip.ts";
 import { fingerprint } from "../loading.ts";
 import { createScheduler } from "../schedulers/index.ts";
 import { loadCLIPTokenizer } from "../tokenizers/index.ts";
-import { autoencoderTask } from "./autoencoder.ts";
+import { autoencoderTask, type CLIPVision } from "./autoencoder.ts";
 import { cachedFloats } from "./cached-floats.ts";
 import { clipTask } from "./clip.ts";
 import { TrainingConfig } from "./config.ts";
@@ -144,13 +145,13 @@ async function prepare(
 function prepareAutoencoder(config: ConfigOf<"autoencoder">, data: PictureFile, start: Start): PreparedRun {
   const file = join(config.model, "vae", "config.json");
   const vae = readConfig(AutoencoderKLConfig, file);
-  const options = {
-    batchSize: config.batch_size,
-    seed: config.seed,
-    klWeight: config.kl_weight,
-    train: config.train,
-    resolution: config.resolution ?? data.height,
-  };
+  const resolution = config.resolution ?? data.height;
+  const { batch_size: batchSize, seed, kl_weight: klWeight, train } = config;
+  const perceptual =
+    config.perceptual_weight > 0
+      ? { weight: config.perceptual_weight, tower: perceptualTower(config, resolution) }
+      : null;
+  const options = { batchSize, seed, klWeight, train, resolution, perceptual };
   return {
     task: autoencoderTask(vae, data, options, start),
     // the denoiser wants latents of deviation 1
@@ -164,6 +165,17 @@ function prepareAutoencoder(config: ConfigOf<"autoencoder">, data: PictureFile, 
       });
     },
   };
+}
+
+function perceptualTower({ model }: ConfigOf<"autoencoder">, side: number): CLIPVision {
+  const folder = join(model, "image_encoder");
+  const tower = loadCLIPVision(folder);
+  const { image_size: reads } = tower.config;
+  if (reads !== side)
+    throw new ConfigError(
+      `${folder}: needed a picture tower for ${side} x ${side}, the pictures that perceptual_weight asks it about, found ${reads} x ${reads}.`,
+    );
+  return tower;
 }
 
 function prepareClip(config: ConfigOf<"clip">, data: PictureFile, start: Start): PreparedRun {

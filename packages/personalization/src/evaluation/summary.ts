@@ -22,9 +22,8 @@ export interface Estimate {
 
 export interface Row {
   readonly method: Method;
-  /** Subjects and pictures measured; the rest is undefined for none. */
+  /** Subjects measured; the rest is undefined for none. */
   readonly subjects: number;
-  readonly pictures: number;
   readonly clipI: Estimate;
   readonly clipT: Estimate;
   /** Cosine of photo and picture as instances. */
@@ -124,7 +123,7 @@ function rowOf(method: Method, records: readonly ConceptRecord[], judged: readon
   const counts = new Map<string, number>();
   for (const { word } of records) counts.set(word, (counts.get(word) ?? 0) + 1);
   return {
-    ...{ method, subjects: cells.length, pictures: cells.flat().length },
+    ...{ method, subjects: cells.length },
     clipI: pictures((c) => [c.clip_i]),
     clipT: pictures((c) => [c.clip_t]),
     instance: pictures((c) => [c.instance]),

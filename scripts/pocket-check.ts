@@ -1,7 +1,7 @@
 /**
  * Measures the pocket model on scenes that it was not trained on, in a minute; prints a line of JSON for each:
  * how well the UNet denoises new scenes of trained subjects, by timestep, and how often the judge names subject (of 200),
- * place and look of true scenes, and finds the instances of the photos.
+ * place and look of true scenes, and finds the instances of the photos: as they are, and as the autoencoder gives them back.
  *
  *     node --import tsx packages/world/src/main.ts --split train    --count 1024 --seed 6 --out data/world/fresh.safetensors
  *     node --import tsx packages/world/src/main.ts --split held-out --count 64   --seed 5 --evaluation --out data/world/evaluation.safetensors
@@ -9,7 +9,9 @@
  */
 import {
   clipTextModel,
+  decode,
   embedTokens,
+  encode,
   encodeAll,
   loadJudge,
   loadModel,
@@ -18,11 +20,18 @@ import {
   PictureFile,
   type StableDiffusionModel,
   tokenFeeds,
+  toPixels,
+  toPlanes,
   unet2DConditionModel,
 } from "@likeness/diffusion";
 import { counterRandom, input, mean, type Runtime, square, startRuntime, sub, type Tensor } from "@likeness/engine";
-import { instanceRank, judgeBackbone, openJudge } from "../packages/personalization/src/evaluation/judges.ts";
-import { openEvaluationSet } from "../packages/personalization/src/evaluation/set.ts";
+import {
+  instanceRank,
+  judgeBackbone,
+  type OpenJudge,
+  openJudge,
+} from "../packages/personalization/src/evaluation/judges.ts";
+import { type EvaluationSet, openEvaluationSet } from "../packages/personalization/src/evaluation/set.ts";
 
 const BATCH = 32;
 const SCENES = 512;
@@ -60,25 +69,41 @@ async function denoising(runtime: Runtime, model: StableDiffusionModel, data: Pi
   return errors;
 }
 
-/** Shares of true scenes of which the judge finds the right name first, among the first five, and the attributes; of photos, the instance. */
-async function naming(runtime: Runtime, folder: string, path: string): Promise<Record<string, number>> {
-  const set = openEvaluationSet(path);
-  const judge = await openJudge(runtime, loadJudge(folder), set, { run: "runs/pocket-check" });
+/** What the autoencoder makes of pictures, (64, 64, 3) bytes each. */
+async function rebuilt(runtime: Runtime, { vae, resolution: side }: StableDiffusionModel, pictures: Uint8Array[]) {
+  const size = side * side * 3;
+  const x = input("x", [BATCH, 3, side, side]);
+  const y = decode(vae.weights, vae.config, encode(vae.weights, vae.config, x).mean);
+  const program = await runtime.compile({ outputs: { y } });
+  const made: Uint8Array[] = [];
+  for (let at = 0; at < pictures.length; at += BATCH) {
+    const some = pictures.slice(at, at + BATCH);
+    const planes = new Float32Array(BATCH * size);
+    for (const [i, p] of some.entries()) toPlanes(p, planes.subarray(i * size, (i + 1) * size), side, side);
+    const bytes = (await program.run({ x: planes })).y as Float32Array;
+    made.push(...some.map((_, i) => toPixels(bytes.subarray(i * size, (i + 1) * size), side, side)));
+  }
+  await program.release();
+  return made;
+}
+
+/** Shares of scenes of which the judge finds the right name first, among the first five, and the attributes; of photos, the instance. */
+async function naming(judge: OpenJudge, set: EvaluationSet, scenes: Uint8Array[], photos: Uint8Array[]) {
   const told: Record<string, number[]> = {};
   const tell = (right: Readonly<Record<string, number>>): void => {
     for (const [name, value] of Object.entries(right)) (told[name] ??= []).push(value);
   };
-  for (const [i, prompt] of set.backbone.prompts.slice(0, PROMPTS).entries()) {
-    const { rank, attributes } = await judgeBackbone(judge, set.scene(i), prompt, set.backbone.names);
+  for (const [i, scene] of scenes.entries()) {
+    const { rank, attributes } = await judgeBackbone(judge, scene, set.backbone.prompts[i]!, set.backbone.names);
     tell({ subject: Number(rank === 1), subject_top5: Number(rank <= 5), ...attributes });
   }
-  const photos = await judge.picture.embed(set.subjects.map((_, i) => set.photo(i).pixels));
+  const seen = await judge.picture.embed(photos);
   for (const [i, { instance }] of set.subjects.entries()) {
-    const rank = instanceRank(judge, photos[i]!, instance);
+    const rank = instanceRank(judge, seen[i]!, instance);
     tell({ photo: Number(rank === 1), photo_top5: Number(rank <= 5) });
   }
   return Object.fromEntries(
-    Object.entries(told).map(([name, of]) => [name, of.reduce((a, b) => a + b, 0) / of.length]),
+    Object.entries(told).map(([name, of]) => [name, round(of.reduce((a, b) => a + b, 0) / of.length)]),
   );
 }
 
@@ -89,6 +114,13 @@ const runtime = await startRuntime();
 const errors = await denoising(runtime, model, new PictureFile("data/world/fresh.safetensors"));
 const overall = errors.reduce((a, b) => a + b, 0) / errors.length;
 console.log(JSON.stringify({ denoising: round(overall), timesteps: TIMESTEPS, errors: errors.map(round) }));
-const shares = await naming(runtime, process.argv[3] ?? "models/pocket-judge", "data/world/evaluation.safetensors");
-console.log(JSON.stringify(Object.fromEntries(Object.entries(shares).map(([name, x]) => [name, round(x)]))));
+const set = openEvaluationSet("data/world/evaluation.safetensors");
+const judge = await openJudge(runtime, loadJudge(process.argv[3] ?? "models/pocket-judge"), set, {
+  run: "runs/pocket-check",
+});
+const scenes = Array.from({ length: PROMPTS }, (_, i) => set.scene(i));
+const photos = set.subjects.map((_, i) => set.photo(i).pixels);
+console.log(JSON.stringify({ pictures: "as they are", ...(await naming(judge, set, scenes, photos)) }));
+const through = await Promise.all([rebuilt(runtime, model, scenes), rebuilt(runtime, model, photos)]);
+console.log(JSON.stringify({ pictures: "through the autoencoder", ...(await naming(judge, set, ...through)) }));
 await runtime.close();

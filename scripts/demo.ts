@@ -13,6 +13,7 @@ import {
 import { contactSheet, type Tile } from "../apps/cli/src/images/contact-sheet.ts";
 import { readImage, readMask, squarePhoto } from "../apps/cli/src/images/read-image.ts";
 import { writePng } from "../apps/cli/src/images/write-png.ts";
+import { pocketSampling } from "./pocket-sampling.ts";
 
 const PROMPTS = [
   "a photo of a <S*> on the beach",
@@ -55,16 +56,9 @@ say(`Learned in ${learned} s; the nearest real word is "${concept.hardToken}". D
 
 const tiles: Tile[] = [{ picture, caption: "the photo" }];
 const drawing = performance.now();
+const sampling = pocketSampling(model);
 for (const prompt of PROMPTS) {
-  const { images } = await generateConcept(runtime, model, concept, {
-    prompt,
-    steps: 25,
-    guidanceScale: 4,
-    width: side,
-    height: side,
-    numImages: 1,
-    seed: 1,
-  });
+  const { images } = await generateConcept(runtime, model, concept, { prompt, seed: 1, ...sampling });
   tiles.push({ picture: { width: side, height: side, data: images[0]! }, caption: prompt });
   say(`  ${prompt}`);
 }

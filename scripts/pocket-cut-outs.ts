@@ -10,6 +10,7 @@ import { findEncoder, generateConcept, PLACEHOLDER, personalize } from "@likenes
 import { contactSheet, type Tile } from "../apps/cli/src/images/contact-sheet.ts";
 import { writePng } from "../apps/cli/src/images/write-png.ts";
 import { openEvaluationSet } from "../packages/personalization/src/evaluation/set.ts";
+import { pocketSampling } from "./pocket-sampling.ts";
 
 const SUBJECTS = Number(process.argv[2] ?? 12);
 const WAYS = {
@@ -34,8 +35,8 @@ for (let i = 0; i < SUBJECTS; i++) {
     const options = { encoder, steps: 12, batchSize: 16, token: PLACEHOLDER, seed: 1, ...way };
     const concept = await personalize(runtime, model, photo, options);
     for (const [k, prompt] of SCENES.entries()) {
-      const sampling = { steps: 25, guidanceScale: 4, width: side, height: side, numImages: 1, seed: 1 + k };
-      const { images } = await generateConcept(runtime, model, concept, { prompt, ...sampling });
+      const ask = { prompt, seed: 1 + k, ...pocketSampling(model) };
+      const { images } = await generateConcept(runtime, model, concept, ask);
       add(images[0]!, name);
     }
   }

@@ -5,6 +5,7 @@ import { findEncoder, generateConcept, personalize } from "@likeness/personaliza
 import { contactSheet, type Tile } from "../apps/cli/src/images/contact-sheet.ts";
 import { type Picture, readImage, readMask, squarePhoto } from "../apps/cli/src/images/read-image.ts";
 import { writePng } from "../apps/cli/src/images/write-png.ts";
+import { pocketSampling } from "./pocket-sampling.ts";
 
 const PROMPTS = [
   "a photo of a dog on the beach",
@@ -31,13 +32,13 @@ const SCENES = [
 
 const model = loadModel("models/pocket");
 const side = model.resolution;
-const size = { width: side, height: side, numImages: 1, steps: 25, guidanceScale: 4 };
+const sampling = pocketSampling(model);
 const runtime = await startRuntime({ keepPrograms: 8 });
 const pictureOf = (data: Uint8Array): Picture => ({ width: side, height: side, data });
 
 const drawn: Tile[] = [];
 for (const prompt of PROMPTS) {
-  const { images } = await generate(runtime, model, plainDenoiser(runtime, model), { prompt, seed: 1, ...size });
+  const { images } = await generate(runtime, model, plainDenoiser(runtime, model), { prompt, seed: 1, ...sampling });
   drawn.push({ picture: pictureOf(images[0]!), caption: prompt });
 }
 await writePng(
@@ -54,7 +55,7 @@ for (const subject of SUBJECTS) {
   const concept = await personalize(runtime, model, await squarePhoto(photo, side, mask), options);
   taught.push({ picture: photo, caption: `${subject}, held out; nearest word "${concept.hardToken}"` });
   for (const prompt of SCENES) {
-    const { images } = await generateConcept(runtime, model, concept, { prompt, seed: 1, ...size });
+    const { images } = await generateConcept(runtime, model, concept, { prompt, seed: 1, ...sampling });
     taught.push({ picture: pictureOf(images[0]!), caption: prompt });
   }
 }

@@ -229,13 +229,18 @@ test("pictures are those of generateConcept, alone or in a batch that isn't full
   const prompts = ["a <S*> on the beach", "a photo of a <S*>", "a <S*> in the snow"];
   for (const alphaBlend of [0.25, 1]) {
     const concept = { ...start, factors, alphaBlend };
-    const sampler = await openSampler(runtime, model, concept, { steps: 2, guidanceScale: 3, batch: 2 });
+    const sampler = await openSampler(runtime, model, concept, {
+      steps: 2,
+      guidanceScale: 3,
+      guidanceRescale: 0.7,
+      batch: 2,
+    });
     const drawn = await sampler.draw(
       concept,
       prompts.map((prompt, i) => ({ prompt, seed: 5 + i })),
     );
     await sampler.release();
-    const size = { width: SIDE, height: SIDE, numImages: 1, steps: 2, guidanceScale: 3 };
+    const size = { width: SIDE, height: SIDE, numImages: 1, steps: 2, guidanceScale: 3, guidanceRescale: 0.7 };
     for (const [i, prompt] of prompts.entries()) {
       const { images } = await generateConcept(runtime, model, concept, { prompt, ...size, seed: 5 + i });
       const off = Math.max(...images[0]!.map((x, j) => Math.abs(x - drawn[i]![j]!)));

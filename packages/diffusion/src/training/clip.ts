@@ -113,26 +113,24 @@ export function clipTask(
   const classes = (labels?.by ?? []).map((field) =>
     classification(field, table(field), likeness([field]), { text: texts, image: images }),
   );
-  const terms = classes.flatMap(({ losses }) => Object.entries(losses));
-  const weights = terms.map(() => labels!.weight);
+  const terms = classes.flatMap(({ losses }) => weighing(losses, labels!.weight));
   if (instances) {
     const w = variables.weights("instances/");
     const sides = {
       image: instanceEmbeds(w, picture.patches),
       reference: instanceEmbeds(w, see("references").patches),
     };
-    const found = contrastiveLoss(logitsPerText(sides.reference, sides.image, logitScale(w, LOGIT_SCALE)));
+    const instance = contrastiveLoss(logitsPerText(sides.reference, sides.image, logitScale(w, LOGIT_SCALE)));
     const all = classification("instance", table("instance"), data.list("subjects"), sides);
-    terms.push(["instance", found], ...Object.entries(all.losses));
-    weights.push(...[found, ...Object.values(all.losses)].map(() => instances.weight));
+    terms.push(...weighing({ instance, ...all.losses }, instances.weight));
     classes.push(all);
   }
   return {
     variables,
     batchSize: b,
     scalars: {
-      loss: weighted([[1, contrast], ...terms.map(([, loss], i) => [weights[i]!, loss] as const)]),
-      ...(terms.length > 0 && { contrast, ...Object.fromEntries(terms) }),
+      loss: weighted([[1, contrast], ...terms.map(({ loss, weight }) => [weight, loss] as const)]),
+      ...(terms.length > 0 && { contrast, ...Object.fromEntries(terms.map(({ name, loss }) => [name, loss])) }),
     },
     feeds: (step): Feeds => {
       const indices = draw(counterRandom(seed, `clip step ${step}`));
@@ -146,6 +144,9 @@ export function clipTask(
     },
   };
 }
+
+const weighing = (losses: Readonly<Record<string, Tensor>>, weight: number) =>
+  Object.entries(losses).map(([name, loss]) => ({ name, loss, weight }));
 
 /** Patch tokens (B, N, D) → (B, D), their mean and their largest, to compare pictures of instances by. */
 function instanceEmbeds(w: Weights, patches: Tensor): Tensor {

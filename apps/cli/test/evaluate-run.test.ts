@@ -85,6 +85,15 @@ test("with the numbers beside the report, a run without its folder goes on; what
   expect(err).toMatch(/kept\.ndjson\.gz.*needed lines of JSON, gzipped, found .*E_EVALUATION_RECORDS/);
 });
 
+test("a method on fewer subjects than the sheets show isn't on them", async () => {
+  const methods = [{ method: "class-word" }, { method: "no-encoder", steps: 1, subjects: 1 }];
+  const { code, err } = await evaluate(write("few", { methods, backbone: 0, sheet_subjects: 2 }));
+  expect(code, err).toBe(0);
+  const report = readFileSync(at("docs", "few.md"), "utf8");
+  expect(report).toContain("1 steps without encoder (1 subject");
+  expect(report).toContain("## Held-out subjects: class word only");
+});
+
 test("Ctrl-C ends it within a second with code 130, writes no report, and the next run goes on", async () => {
   write("stopped", { methods: [{ method: "class-word" }, { method: "no-encoder", steps: 100_000 }] });
   const child = start("stopped.json", "--json");

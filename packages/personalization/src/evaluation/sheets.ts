@@ -1,6 +1,5 @@
 /** Contact sheets of a run: what the methods drew of the first subjects, one picture a prompt. */
 import type { Method } from "../baselines/method.ts";
-import type { Shot } from "./protocol.ts";
 import { type Evaluation, keptPictures } from "./run.ts";
 
 export interface SheetTile {
@@ -26,9 +25,9 @@ export function evaluationSheets(evaluation: Evaluation): EvaluationSheet[] {
   if (shown === 0) return [];
   const subjects = Array.from({ length: shown }, (_, i) => i);
   const few = subjects.slice(0, COMPARED.subjects);
-  const shots = few.map((subject) => (m: Method) => shotOf(evaluation, m.name, subject));
+  const pictures = (m: Method, subject: number) => picturesOf(evaluation, m, subject);
   // a row has all its pictures, or it isn't on the sheet
-  const ran = methods.filter((m) => m.skipped === undefined && shots.every((of) => keptPictures(evaluation, of(m))));
+  const ran = methods.filter((m) => m.skipped === undefined && few.every((s) => pictures(m, s)));
   const main = ran.find((m) => m.kind === "date") ?? ran.find((m) => m.kind === "no-encoder") ?? ran[0];
   if (!main) return [];
   const prompts = Math.min(COMPARED.prompts, plan.prompts);
@@ -37,25 +36,27 @@ export function evaluationSheets(evaluation: Evaluation): EvaluationSheet[] {
       name: "subjects",
       title: `Held-out subjects: ${main.name}`,
       columns: plan.prompts + 1,
-      tiles: subjects.flatMap((s) => rowOf(evaluation, main.name, s, plan.prompts)),
+      tiles: subjects.filter((s) => pictures(main, s)).flatMap((s) => rowOf(evaluation, main, s, plan.prompts)),
     },
     {
       name: "methods",
       title: "The same subjects, prompts and seeds by all methods",
       columns: few.length * (prompts + 1),
-      tiles: ran.flatMap((m) => few.flatMap((s) => rowOf(evaluation, m.name, s, prompts, m.name))),
+      tiles: ran.flatMap((m) => few.flatMap((s) => rowOf(evaluation, m, s, prompts, m.name))),
     },
   ];
 }
 
-/** The first of a method and a subject. */
-const shotOf = ({ plan }: Evaluation, method: string, subject: number): Shot =>
-  plan.shots.find(({ trial: t }) => t.method.name === method && t.subject === subject)!;
+/** Of the first seed; none if they aren't made, or the method isn't tried on that subject. */
+function picturesOf(evaluation: Evaluation, { name }: Method, subject: number): Uint8Array[] | undefined {
+  const shot = evaluation.plan.shots.find(({ trial: t }) => t.method.name === name && t.subject === subject);
+  return shot && keptPictures(evaluation, shot);
+}
 
 /** The photo, then a picture of each prompt. */
-function rowOf(evaluation: Evaluation, method: string, subject: number, prompts: number, label?: string): SheetTile[] {
+function rowOf(evaluation: Evaluation, method: Method, subject: number, prompts: number, label?: string): SheetTile[] {
   const { set } = evaluation;
-  const pictures = keptPictures(evaluation, shotOf(evaluation, method, subject)) ?? [];
+  const pictures = picturesOf(evaluation, method, subject) ?? [];
   const photo = { pixels: set.photo(subject).pixels, caption: label ?? set.subjects[subject]!.name };
   return [photo, ...pictures.slice(0, prompts).map((pixels, i) => ({ pixels, caption: set.prompts[i]!.prompt }))];
 }

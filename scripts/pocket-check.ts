@@ -80,8 +80,8 @@ async function rebuilt(runtime: Runtime, { vae, resolution: side }: StableDiffus
     const some = pictures.slice(at, at + BATCH);
     const planes = new Float32Array(BATCH * size);
     for (const [i, p] of some.entries()) toPlanes(p, planes.subarray(i * size, (i + 1) * size), side, side);
-    const bytes = (await program.run({ x: planes })).y as Float32Array;
-    made.push(...some.map((_, i) => toPixels(bytes.subarray(i * size, (i + 1) * size), side, side)));
+    const back = (await program.run({ x: planes })).y as Float32Array;
+    made.push(...some.map((_, i) => toPixels(back.subarray(i * size, (i + 1) * size), side, side)));
   }
   await program.release();
   return made;

@@ -12,7 +12,7 @@ import {
   startRuntime,
   writeSafetensors,
 } from "@likeness/engine";
-import { FIXTURES } from "@likeness/engine/testing";
+import { FIXTURES, readLog } from "@likeness/engine/testing";
 import { afterAll, expect, test } from "vitest";
 import { ENCODER_FILE, findEncoder, openEncoder } from "../src/encoder-file.ts";
 import { personalize } from "../src/personalize.ts";
@@ -106,11 +106,7 @@ async function run(config: PretrainConfig, options: { resume?: boolean; until?: 
   });
 }
 
-const log = (name: string): Record<string, number>[] =>
-  readFileSync(at(name, "log.ndjson"), "utf8")
-    .trim()
-    .split("\n")
-    .map((line) => JSON.parse(line)); // prettier-ignore
+const log = (name: string): Record<string, number>[] => readLog(at(name));
 const weights = (path: string): Map<string, Float32Array> => {
   const header = readSafetensorsHeader(path);
   return new Map([...header.tensors.keys()].map((key) => [key, readFloats(header, key)]));

@@ -1,5 +1,5 @@
 /** Whole tasks on WebGPU beside the CPU, on toy models, with no node of any graph left to the CPU. */
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { generate, loadModel, plainDenoiser, readTrainingConfig, runTraining } from "@likeness/diffusion";
@@ -12,7 +12,7 @@ import {
   startRuntime,
   writeSafetensors,
 } from "@likeness/engine";
-import { FIXTURES, relativeError, webgpuMissing } from "@likeness/engine/testing";
+import { FIXTURES, readLog, relativeError, webgpuMissing } from "@likeness/engine/testing";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { findEncoder } from "../src/encoder-file.ts";
 import { generateConcept } from "../src/generate.ts";
@@ -41,24 +41,14 @@ function writePictures(path: string, side: number): void {
   );
 }
 
-interface Line {
-  readonly loss: number;
-  readonly grad_norm: number;
-}
-const log = (run: string): Line[] =>
-  readFileSync(join(run, "log.ndjson"), "utf8")
-    .trim()
-    .split("\n")
-    .map((line) => JSON.parse(line) as Line);
-
 function expectSameRuns(runs: readonly string[]): void {
-  const [cpu, gpu] = runs.map(log) as [Line[], Line[]];
-  expect(gpu).toHaveLength(cpu.length);
+  const [cpu, gpu] = runs.map((run) => readLog(run));
+  expect(gpu).toHaveLength(cpu!.length);
   for (const key of ["loss", "grad_norm"] as const)
     expect(
       relativeError(
-        gpu.map((l) => l[key]),
-        cpu.map((l) => l[key]),
+        gpu!.map((l) => l[key]!),
+        cpu!.map((l) => l[key]!),
       ),
       key,
     ).toBeLessThan(1e-4);

@@ -22,8 +22,8 @@ export async function measureTimings(
     await writePng(photo, { data: pixels, width, height });
     const word = findEncoder(model) ? [] : ["--class-word", set.subjects[0]!.class_word];
     const { steps, guidance_scale: g, guidance_rescale: phi = 0 } = config.sampling;
-    const sampling = ["--num-images", "4", "--steps", String(steps), "--guidance-scale", String(g)];
-    sampling.push("--guidance-rescale", String(phi), "--seed", "0");
+    const guidance = ["--guidance-scale", String(g), "--guidance-rescale", String(phi)];
+    const sampling = ["--num-images", "4", "--steps", String(steps), ...guidance, "--seed", "0"];
     const [personalize, generate]: [number[], number[]] = [[], []];
     for (let i = 0; i < times; i++) {
       const concept = join(folder, `${i}.safetensors`);

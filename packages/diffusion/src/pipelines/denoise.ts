@@ -1,5 +1,6 @@
 /** The sampling loop, whatever predicts. */
 import type { SamplingPlan, StepOptions } from "../schedulers/index.ts";
+import { deviation } from "../statistics.ts";
 
 export interface DenoiseOptions {
   readonly plan: SamplingPlan;
@@ -72,9 +73,4 @@ export function guided(
     for (let i = 0; i < size; i++) one[i]! *= factor;
   }
   return y;
-}
-
-function deviation(values: Float32Array): number {
-  const mean = values.reduce((a, b) => a + b, 0) / values.length;
-  return Math.sqrt(values.reduce((a, b) => a + (b - mean) ** 2, 0) / values.length);
 }

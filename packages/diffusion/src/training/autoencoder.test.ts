@@ -11,7 +11,7 @@ import {
   startRuntime,
   writeSafetensors,
 } from "@likeness/engine";
-import { FIXTURES } from "@likeness/engine/testing";
+import { FIXTURES, meanOf, readLog } from "@likeness/engine/testing";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { CLIPVisionConfig } from "../config/clip.ts";
 import { clipVisionModel } from "../models/clip-vision.ts";
@@ -50,20 +50,13 @@ const configOf = (run: string, changes: object = {}) => {
   writeFileSync(at(`${run}.json`), JSON.stringify({ task: "autoencoder", ...paths, ...numbers, ...changes }));
   return readTrainingConfig(at(`${run}.json`));
 };
-const log = (run: string) =>
-  readFileSync(at(run, "log.ndjson"), "utf8")
-    .trim()
-    .split("\n")
-    .map((line) => JSON.parse(line) as Record<string, number>);
-const mean = (key: string, rows: Record<string, number>[]): number =>
-  rows.reduce((n, r) => n + r[key]!, 0) / rows.length;
 const vae = () => readSafetensorsHeader(at("model", "vae", "diffusion_pytorch_model.safetensors"));
 
 test("both halves learn from crops; the scaling factor then makes latents of deviation 1", async () => {
   const runtime = await startRuntime({ inProcess: true });
   expect(await runTraining(runtime, configOf("both", { resolution: 8, steps: 100, learning_rate: 0.01 }))).toBe(100);
-  const rows = log("both");
-  expect(mean("l1", rows.slice(-5))).toBeLessThan(0.7 * mean("l1", rows.slice(0, 5)));
+  const rows = readLog(at("both"));
+  expect(meanOf("l1", rows.slice(-5))).toBeLessThan(0.7 * meanOf("l1", rows.slice(0, 5)));
   const { loss, l1, mse, kl } = rows.at(-1)!;
   expect(loss).toBeGreaterThan(l1! + mse! + 1e-4 * kl!);
   const { scaling_factor } = JSON.parse(readFileSync(at("model", "vae", "config.json"), "utf8"));
@@ -81,8 +74,8 @@ test("the decoder alone learns, by what a picture tower sees as well: the encode
   expect(await runTraining(runtime, configOf("decoder", changes))).toBe(30);
   expect(encoder.map(values)).toEqual(before);
   expect(values("decoder.conv_out.weight")).not.toEqual(decoder);
-  const rows = log("decoder");
-  expect(mean("perceptual", rows.slice(-5))).toBeLessThan(0.7 * mean("perceptual", rows.slice(0, 5)));
+  const rows = readLog(at("decoder"));
+  expect(meanOf("perceptual", rows.slice(-5))).toBeLessThan(0.7 * meanOf("perceptual", rows.slice(0, 5)));
   const { loss, l1, mse, perceptual } = rows.at(-1)!;
   expect(loss).toBeGreaterThan(l1! + mse! + 2 * perceptual!);
 });

@@ -65,11 +65,9 @@ export function autoencoderTask(
   const kl = klDivergence(mu, logvar);
   const seen = perceptual && perceptualDistance(perceptual.tower, x, y);
   const loss = weighted([
-    ...([
-      [1, l1],
-      [1, mse],
-      [0.5, edges],
-    ] as const),
+    [1, l1],
+    [1, mse],
+    [0.5, edges],
     ...(sampled ? [[klWeight, kl] as const] : []),
     ...(seen ? [[perceptual.weight, seen] as const] : []),
   ]);

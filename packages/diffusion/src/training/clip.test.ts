@@ -2,7 +2,7 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { counterRandom, readSafetensorsHeader, startRuntime, writeSafetensors } from "@likeness/engine";
-import { FIXTURES } from "@likeness/engine/testing";
+import { FIXTURES, meanOf, readLog } from "@likeness/engine/testing";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { loadCLIPVision } from "../loading/clip.ts";
 import { alikeBatches } from "./clip.ts";
@@ -83,18 +83,14 @@ const told = ["text_subject", "image_subject", "text_place", "image_place"] as c
 test("both towers learn to tell subjects and places; the tables of labels are kept nowhere", async () => {
   const runtime = await startRuntime({ inProcess: true });
   expect(await runTraining(runtime, configOf("run"))).toBe(60);
-  const log = readFileSync(at("run", "log.ndjson"), "utf8")
-    .trim()
-    .split("\n")
-    .map((line) => JSON.parse(line) as Record<"loss" | "contrast" | (typeof told)[number], number>);
+  const log = readLog(at("run"));
   const last = log.at(-1)!;
   expect(last.loss).toBeCloseTo(
-    told.reduce((n, key) => n + 0.5 * last[key], last.contrast),
+    told.reduce((n, key) => n + 0.5 * last[key]!, last.contrast!),
     3,
   );
-  const mean = (key: keyof typeof last, rows: typeof log): number => rows.reduce((n, r) => n + r[key], 0) / rows.length;
   for (const key of ["contrast", ...told] as const)
-    expect(mean(key, log.slice(-5)), key).toBeLessThan(0.5 * mean(key, log.slice(0, 5)));
+    expect(meanOf(key, log.slice(-5)), key).toBeLessThan(0.5 * meanOf(key, log.slice(0, 5)));
   const { files } = loadCLIPVision(at("model", "image_encoder"));
   const texts = readSafetensorsHeader(at("model", "text_encoder", "model.safetensors"));
   const projection = readSafetensorsHeader(at("model", "image_encoder", "text_projection.safetensors"));
@@ -117,10 +113,7 @@ test("the picture tower's patches learn instances; what they are projected by is
   const runtime = await startRuntime({ inProcess: true });
   const config = configOf("instances", { train: "image", from_weights: true, groups: null, instances: { weight: 2 } });
   expect(await runTraining(runtime, config)).toBe(60);
-  const log = readFileSync(at("instances", "log.ndjson"), "utf8")
-    .trim()
-    .split("\n")
-    .map((line) => JSON.parse(line) as Record<string, number>);
+  const log = readLog(at("instances"));
   const { loss, contrast, ...last } = log.at(-1)!;
   const named = told.reduce((n, key) => n + 0.5 * last[key]!, contrast!);
   const instances = ["instance", "image_instance", "reference_instance"];
@@ -128,8 +121,7 @@ test("the picture tower's patches learn instances; what they are projected by is
     instances.reduce((n, key) => n + 2 * last[key]!, named),
     3,
   );
-  const mean = (key: string, rows: typeof log): number => rows.reduce((n, r) => n + r[key]!, 0) / rows.length;
-  for (const key of instances) expect(mean(key, log.slice(-5)), key).toBeLessThan(0.7 * mean(key, log.slice(0, 5)));
+  for (const key of instances) expect(meanOf(key, log.slice(-5)), key).toBeLessThan(0.7 * meanOf(key, log.slice(0, 5)));
   const { files } = loadCLIPVision(at("model", "image_encoder"));
   expect([...files.keys()].filter((key) => /label|table|instance/.test(key))).toEqual([]);
   expect(() => configOf("both", { instances: {} })).toThrow(/groups and instances each say how a batch is drawn/);

@@ -2,7 +2,7 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { counterRandom, readSafetensorsHeader, startRuntime, writeSafetensors } from "@likeness/engine";
-import { FIXTURES } from "@likeness/engine/testing";
+import { FIXTURES, readLog } from "@likeness/engine/testing";
 import { afterAll, expect, test } from "vitest";
 import { loadModel } from "../loading.ts";
 import { noiseLevels, timestepAt } from "./denoiser.ts";
@@ -68,8 +68,7 @@ test("an error counts more where a mask shows the subject, as much as elsewhere 
         "muon.momentum.mid_block.resnets.0.conv1.weight",
       );
     writeFileSync(at("model", "unet", "diffusion_pytorch_model.safetensors"), weights);
-    const log = readFileSync(join(run, "log.ndjson"), "utf8").trim().split("\n");
-    return log.map((line) => (JSON.parse(line) as { loss: number }).loss);
+    return readLog(run).map(({ loss }) => loss!);
   };
   const plain = await losses("none", {});
   expect(await losses("none", {}, false)).toEqual(plain); // there, a step's inputs are made during the step before

@@ -1,8 +1,8 @@
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { counterRandom, input, readSafetensorsHeader, startRuntime, writeSafetensors } from "@likeness/engine";
-import { FIXTURES } from "@likeness/engine/testing";
+import { FIXTURES, meanOf, readLog } from "@likeness/engine/testing";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { loadJudge } from "../loading/judge.ts";
 import { instanceBatches } from "./clip.ts";
@@ -77,13 +77,9 @@ test("a batch has each instance once; siblings follow as often as asked", () => 
 test("training brings pictures of one instance together, and to their captions; it writes a judge that loads", async () => {
   const runtime = await startRuntime({ inProcess: true });
   expect(await runTraining(runtime, configOf("run"))).toBe(30);
-  const log = readFileSync(at("run", "log.ndjson"), "utf8")
-    .trim()
-    .split("\n")
-    .map((line) => JSON.parse(line) as Record<string, number>);
-  const mean = (rows: typeof log, key: string): number => rows.reduce((sum, r) => sum + r[key]!, 0) / rows.length;
+  const log = readLog(at("run"));
   for (const term of ["caption", "instance", "text_subject", "image_subject", "reference_instance", "image_instance"])
-    expect(mean(log.slice(-5), term), term).toBeLessThan(0.8 * mean(log.slice(0, 5), term));
+    expect(meanOf(term, log.slice(-5)), term).toBeLessThan(0.8 * meanOf(term, log.slice(0, 5)));
   const judge = loadJudge(at("model"));
   expect(judge.files.keys().some((key) => /scale|labels|judge/.test(key))).toBe(false);
   const { tensors } = readSafetensorsHeader(at("model", "model.safetensors"));

@@ -10,6 +10,7 @@ import { AutoencoderKLConfig } from "../config/vae.ts";
 import { loadCLIPVision } from "../loading/clip.ts";
 import { fingerprint } from "../loading.ts";
 import { createScheduler } from "../schedulers/index.ts";
+import { deviation } from "../statistics.ts";
 import { loadCLIPTokenizer } from "../tokenizers/index.ts";
 import { autoencoderTask, type CLIPVision } from "./autoencoder.ts";
 import { cachedFloats } from "./cached-floats.ts";
@@ -241,11 +242,6 @@ async function prepareDenoiser(
     subjectWeight: config.subject_weight,
   };
   return { task: denoiserTask(parts, data, latents, options, start) };
-}
-
-function deviation(values: Float32Array): number {
-  const mean = values.reduce((a, b) => a + b, 0) / values.length;
-  return Math.sqrt(values.reduce((a, b) => a + (b - mean) ** 2, 0) / values.length);
 }
 
 /** Writes the moving averages of one part as float16, in diffusers' layout. */

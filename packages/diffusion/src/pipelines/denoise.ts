@@ -1,4 +1,5 @@
-/** The sampling loop, whatever predicts. */
+/** The sampling loop, whatever predicts, and guidance. */
+import type { Feeds, Program } from "@likeness/engine";
 import type { SamplingPlan, StepOptions } from "../schedulers/index.ts";
 import { deviation } from "../statistics.ts";
 
@@ -73,4 +74,27 @@ export function guided(
     for (let i = 0; i < size; i++) one[i]! *= factor;
   }
   return y;
+}
+
+/** Prompts of a batch: with guidance the unconditional ones, then the others. */
+export const halvesOf = ({ scale }: Guidance): 1 | 2 => (scale > 1 ? 2 : 1);
+
+/**
+ * The prediction of so many pictures by a UNet's program, of inputs sample and timestep and what `prompts` feeds, which has the
+ * rows of `halvesOf` this guidance.
+ */
+export function guidedUNet(
+  unet: Program,
+  prompts: Feeds,
+  guidance: Guidance,
+  { pictures, signal }: { readonly pictures: number; readonly signal?: AbortSignal | undefined },
+): DenoiseOptions["predict"] {
+  const halves = halvesOf(guidance);
+  return async (z, t) => {
+    const sample = new Float32Array(halves * z.length);
+    for (let at = 0; at < sample.length; at += z.length) sample.set(z, at);
+    const timestep = new Float32Array(halves * pictures).fill(t);
+    const y = (await unet.run({ sample, timestep, ...prompts }, { signal })).output as Float32Array;
+    return halves === 1 ? y : guided(y.subarray(0, z.length), y.subarray(z.length), guidance, pictures);
+  };
 }

@@ -5,7 +5,7 @@ import type { StableDiffusionModel } from "../loading.ts";
 import { decode } from "../models/autoencoder-kl.ts";
 import { type Scheduler, SchedulerError } from "../schedulers/index.ts";
 import { toPixels } from "../training/data.ts";
-import { type DenoiseOptions, denoise, guided } from "./denoise.ts";
+import { type DenoiseOptions, denoise, guidedUNet, halvesOf } from "./denoise.ts";
 import type { Denoiser } from "./denoiser.ts";
 import { drawsOf } from "./draws.ts";
 import { encodeImage, firstStep, type InitImage, noisyLatents } from "./image-to-image.ts";
@@ -69,7 +69,8 @@ export async function generate(
   const first = initImage && firstStep(options.steps, initImage.strength);
   const shape = [model.unet.config.in_channels, height / model.scaleFactor, width / model.scaleFactor];
   const size = shape.reduce((a, b) => a * b, 1);
-  const prompts = guidanceScale > 1 ? [negativePrompt, prompt] : [prompt];
+  const guidance = { scale: guidanceScale, rescale: options.guidanceRescale };
+  const prompts = halvesOf(guidance) === 2 ? [negativePrompt, prompt] : [prompt];
   const most = Math.min(numImages, options.batchSize ?? Math.max(1, Math.floor(PIXELS_AT_ONCE / (width * height))));
   const perBatch = plan.timesteps.length - (first ?? 0);
   const steps = Math.ceil(numImages / most) * perBatch;
@@ -89,6 +90,7 @@ export async function generate(
       unet = await compileUNet(runtime, denoiser, prompts.length * n, shape);
     }
     const draw = drawsOf(Array.from({ length: n }, (_, i) => seed + from + i));
+    const read = Object.fromEntries(Object.entries(condition).map(([name, x]) => [name, repeat(x, prompts.length, n)]));
     const given = options.latents?.slice(from * size, (from + n) * size);
     const start = posterior
       ? noisyLatents(posterior, model.vae.config.scaling_factor, plan, first!, n, draw)
@@ -96,7 +98,7 @@ export async function generate(
     const batch = await denoise({
       ...{ plan, latents: start, first, noise: draw, eta: options.eta, signal },
       onStep: ({ step }) => options.onStep?.({ step: done + step, steps }),
-      predict: checked(model, guidedUNet(unet, condition, prompts.length, n, options)),
+      predict: checked(model, guidedUNet(unet, read, guidance, { pictures: n, signal })),
     });
     latents.set(batch, from * size);
     if (from + n === numImages) await unet.release(); // its memory serves the decoder
@@ -111,23 +113,6 @@ export async function generate(
 export function expectEta({ takesEta }: Scheduler, eta: number = 0): void {
   if (eta !== 0 && !takesEta) throw new SchedulerError(`eta: needed 0, as only ddim takes one, found ${eta}.`);
   if (!(eta >= 0 && eta <= 1)) throw new SchedulerError(`eta: needed a number in [0, 1], found ${eta}.`);
-}
-
-/** The prediction for n pictures: of one prompt, or guided from the first prompt to the second. */
-function guidedUNet(
-  unet: Program,
-  condition: Awaited<ReturnType<Denoiser["condition"]>>,
-  prompts: number,
-  n: number,
-  { guidanceScale: scale, guidanceRescale: rescale, signal }: GenerateOptions,
-): DenoiseOptions["predict"] {
-  const feeds = Object.fromEntries(Object.entries(condition).map(([name, feed]) => [name, repeat(feed, prompts, n)]));
-  return async (z, t) => {
-    const timestep = new Float32Array(prompts * n).fill(t);
-    const y = (await unet.run({ sample: repeat(z, 1, prompts), timestep, ...feeds }, { signal }))
-      .output as Float32Array;
-    return prompts > 1 ? guided(y.subarray(0, z.length), y.subarray(z.length), { scale, rescale }, n) : y;
-  };
 }
 
 /** A prediction that is no number ends the run: with the name of the weight that spoils it, if there is one. */

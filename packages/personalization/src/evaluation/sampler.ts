@@ -1,5 +1,14 @@
 /** Pictures of many concepts and prompts with programs that are compiled once; the same pictures as generateConcept's. */
-import { decode, denoise, drawsOf, guided, type StableDiffusionModel, tokenTable, toPixels } from "@likeness/diffusion";
+import {
+  decode,
+  denoise,
+  drawsOf,
+  guidedUNet,
+  halvesOf,
+  type StableDiffusionModel,
+  tokenTable,
+  toPixels,
+} from "@likeness/diffusion";
 import { div, gather, input, type Program, type Runtime, reshape } from "@likeness/engine";
 import type { Concept } from "../concept.ts";
 import { personalText } from "../method/personal-text.ts";
@@ -39,14 +48,16 @@ export async function openSampler(
   like: Pick<Concept, "rank" | "loraAlpha" | "alphaBlend">,
   { steps, guidanceScale, guidanceRescale, scheduler, batch: b }: SamplingSettings,
 ): Promise<Sampler> {
-  const programs = await compile(runtime, model, like, b, guidanceScale > 1 ? 2 : 1);
+  const guidance = { scale: guidanceScale, rescale: guidanceRescale };
+  const halves = halvesOf(guidance);
+  const programs = await compile(runtime, model, like, b, halves);
   const { all } = conceptVariables(model, like.rank);
   const plan = model.scheduler(scheduler).setTimesteps(steps);
   const side = model.resolution;
   const size = programs.shape.reduce((x, y) => x * y, 1);
 
   const drawBatch = async (concept: Concept, jobs: readonly PictureJob[], signal?: AbortSignal) => {
-    const prompts = [...(guidanceScale > 1 ? jobs.map(() => "") : []), ...jobs.map((j) => j.prompt)];
+    const prompts = [...(halves === 2 ? jobs.map(() => "") : []), ...jobs.map((j) => j.prompt)];
     const feeds = {
       ...placeholderFeeds(model.tokenizer, prompts, concept.token, concept.hardTokenId),
       ...(like.alphaBlend < 1 && { hard_id: Int32Array.of(concept.hardTokenId) }),
@@ -55,14 +66,7 @@ export async function openSampler(
     const noise = drawsOf(jobs.map((j) => j.seed));
     const latents = await denoise({
       ...{ plan, latents: noise(b * size), noise, signal },
-      predict: async (z, t) => {
-        const sample = new Float32Array((prompts.length / b) * z.length);
-        for (let at = 0; at < sample.length; at += z.length) sample.set(z, at);
-        const timestep = new Float32Array(prompts.length).fill(t);
-        const y = (await programs.unet.run({ sample, timestep, ...read }, { signal })).output as Float32Array;
-        const guidance = { scale: guidanceScale, rescale: guidanceRescale };
-        return guidanceScale > 1 ? guided(y.subarray(0, z.length), y.subarray(z.length), guidance, b) : y;
-      },
+      predict: guidedUNet(programs.unet, read, guidance, { pictures: b, signal }),
     });
     const x = (await programs.decoder.run({ z: latents }, { signal })).x as Float32Array;
     const each = x.length / b;

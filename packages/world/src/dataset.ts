@@ -26,6 +26,8 @@ export interface DatasetOptions {
   readonly pairs?: boolean;
   /** share of scenes that are portraits; 0 */
   readonly portraits?: number;
+  /** share of scenes with a look; by default 35%, and 10% of portraits */
+  readonly looks?: number | undefined;
   /** also how much of each 4x4 block of pixels is subject, as tensor `masks` (count, size / 4, size / 4) */
   readonly masks?: boolean;
   /** pixels a side; 64 */
@@ -33,9 +35,9 @@ export interface DatasetOptions {
 }
 
 /** The i-th scene of a data set, whatever its count. */
-export function sceneAt({ split, seed, portraits = 0 }: DatasetOptions, i: number): Scene {
+export function sceneAt({ split, seed, portraits = 0, looks }: DatasetOptions, i: number): Scene {
   const portrait = portraits > 0 && new Random(seed, split, i, "portrait").chance(portraits);
-  return randomScene(subjectsOf(split), new Random(seed, split, i), portrait);
+  return randomScene(subjectsOf(split), new Random(seed, split, i), { portrait, looks });
 }
 
 /** A caption of the scene with the placeholder <S*> where the subject's name would stand. */

@@ -4,7 +4,7 @@
  */
 import { writeSafetensors } from "@likeness/engine";
 import { PLACE_NAMES, PLAIN_NAMES, placeBy } from "./backgrounds.ts";
-import { sceneAt } from "./dataset.ts";
+import { type DatasetOptions, sceneAt } from "./dataset.ts";
 import { PHRASES } from "./grammar.ts";
 import { LOOKS, type Look } from "./looks.ts";
 import { plural, withArticle } from "./nouns.ts";
@@ -25,7 +25,7 @@ export interface EvaluationSetOptions {
   readonly backbone?: number;
   readonly names?: number;
   /** Data sets whose captions the base model may have seen: none of them is a prompt. */
-  readonly trained?: readonly { readonly seed: number; readonly count: number; readonly portraits?: number }[];
+  readonly trained?: readonly Pick<DatasetOptions, "seed" | "count" | "portraits" | "looks">[];
   /** Pixels a side; 64. */
   readonly size?: number;
   /** Whose sprites retrieval tells apart, and subjects are chosen from; all by default. */

@@ -132,8 +132,14 @@ const PORTRAITS: Chances = {
   handTold: 0.5,
 };
 
+export interface SceneOptions {
+  readonly portrait?: boolean | undefined;
+  /** Chance of a look; by default that of scenes, or of portraits. */
+  readonly looks?: number | undefined;
+}
+
 /** Draws a random scene of one of the subjects. */
-export function randomScene(list: readonly Subject[], rng: Random, portrait: boolean = false): Scene {
+export function randomScene(list: readonly Subject[], rng: Random, { portrait, looks }: SceneOptions = {}): Scene {
   const chances = portrait ? PORTRAITS : CHANCES;
   const subject = rng.pick(list);
   const item: Item = rng.chance(chances.item) ? rng.pick(ITEMS.slice(1)) : "none";
@@ -146,7 +152,7 @@ export function randomScene(list: readonly Subject[], rng: Random, portrait: boo
     subject: subject.hexcode,
     hand: rng.pick(subject.hands),
     place: rng.chance(chances.plain) ? rng.pick(PLAIN_NAMES) : rng.pick(PLACE_NAMES),
-    look: rng.chance(chances.look) ? rng.pick(LOOKS.slice(1)) : "none",
+    look: rng.chance(looks ?? chances.look) ? rng.pick(LOOKS.slice(1)) : "none",
     count,
     size,
     position,

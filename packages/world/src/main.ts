@@ -4,6 +4,7 @@
  *   node --import tsx packages/world/src/main.ts --split train --count 60000 --seed 1 --out data/world/train.safetensors
  *   … --pairs      also a reference picture per scene
  *   … --portraits 0.6   so many of the scenes have one large subject, mostly as it is
+ *   … --looks 0.45   so many have a look (by default 35%, and 10% of portraits)
  *   … --masks      also where the subject is
  *   … --sheet      --out is a PNG with the scenes and their captions
  *   … --evaluation the set that personalization is judged with: --count photos of the split, prompts, all sprites
@@ -34,6 +35,7 @@ const { values } = parseArgs({
     out: { type: "string" },
     pairs: { type: "boolean", default: false },
     portraits: { type: "string", default: "0" },
+    looks: { type: "string" },
     masks: { type: "boolean", default: false },
     sheet: { type: "boolean", default: false },
     evaluation: { type: "boolean", default: false },
@@ -57,6 +59,7 @@ const TRAINED = [
   { seed: 12, count: 200_000, portraits: 0.6 },
   { seed: 13, count: 60_000, portraits: 0.6 },
   { seed: 14, count: 60_000, portraits: 0.6 },
+  { seed: 15, count: 120_000, portraits: 0.5, looks: 0.45 },
 ];
 
 /** Fewer aren't worth a process, which reads all sprites. */
@@ -79,9 +82,10 @@ async function main(): Promise<void> {
   if (values.list) return writeFileSync(out, `${JSON.stringify(splitNames(), null, 1)}\n`);
   if (values.photos) return writePhotos(out, seed);
   const sprites = await openSprites(values.cache, (done, total) => progress("sprites", total)(done));
-  const portraits = Number(values.portraits);
-  if (!(portraits >= 0 && portraits <= 1)) throw new Error("--portraits is a share from 0 to 1");
-  const options = { split: split as Split, count, seed, pairs: values.pairs, portraits, masks: values.masks };
+  const { pairs, masks } = values;
+  const looks = values.looks === undefined ? undefined : share("looks", values.looks);
+  const portraits = share("portraits", values.portraits);
+  const options = { split: split as Split, count, seed, pairs, portraits, looks, masks };
   if (values.sheet) {
     const scenes = Array.from({ length: count }, (_, i) => sceneAt(options, i));
     return writeSheet(
@@ -106,6 +110,12 @@ async function main(): Promise<void> {
     drawScenes(unfinished, sprites, options, { onScene: progress("scenes", count) });
   });
   console.log(`${out}: ${count} scenes, ${((performance.now() - start) / count).toFixed(2)} ms each`);
+}
+
+function share(flag: string, value: string): number {
+  const x = Number(value);
+  if (!(x >= 0 && x <= 1)) throw new Error(`--${flag} ${value}: needed a share from 0 to 1`);
+  return x;
 }
 
 /** Draws with that many processes of this program, each its own scenes. */

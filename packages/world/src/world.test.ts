@@ -146,6 +146,19 @@ test("portraits show one large subject in the middle; a share of them leaves the
   expect(kept).toBeLessThan(140);
 });
 
+test("a share of looks is had by portraits and scenes alike, and changes nothing else", () => {
+  const scenes = (looks?: number): Scene[] =>
+    Array.from({ length: 300 }, (_, i) => sceneAt({ split: "train", count: 300, seed: 1, portraits: 0.5, looks }, i));
+  const [usual, none, most, all] = [scenes(), scenes(0), scenes(0.8), scenes(1)];
+  const shareOf = (some: Scene[]): number => some.filter((s) => s.look !== "none").length / some.length;
+  expect(shareOf(none)).toBe(0);
+  expect(shareOf(most)).toBeCloseTo(0.8, 1);
+  expect(shareOf(all)).toBe(1);
+  expect(shareOf(usual)).toBeCloseTo((0.35 + 0.1) / 2, 1);
+  const place = (s: Scene): string => [s.subject, s.hand, s.place, s.count].join();
+  expect(most.map(place)).toEqual(usual.map(place));
+});
+
 test("a data set drawn in parts has the bytes of one drawn whole, and a failure leaves no file", async () => {
   const folder = mkdtempSync(join(tmpdir(), "world-"));
   const [whole, parts, failed] = ["whole", "parts", "failed"].map((name) => join(folder, name)) as [

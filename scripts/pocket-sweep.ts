@@ -1,14 +1,14 @@
 /**
  * The sweep of the method's settings: trains a small tuning-encoder from nothing with each setting, everything else alike, and
  * judges all of them on validation subjects, together with settings of the twelve steps on the model's own encoder. Writes
- * docs/results/pocket-sweep.md, in some two hours on two cores. What is done is kept in runs/pocket-sweep, so it can be stopped and started again.
+ * docs/results/pocket-sweep.md. What is done is kept in runs/pocket-sweep, so it can be stopped and started again.
  *
  *     node --import tsx packages/world/src/main.ts --split train --count 48000 --seed 18 --portraits 0.6 --masks --pairs --out data/world/pairs-18.safetensors
  *     node --import tsx packages/world/src/main.ts --evaluation --split validation --count 24 --seed 6 --out data/world/validation-24.safetensors
  *     node --import tsx scripts/pocket-sweep.ts
  */
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, linkSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 const RUN = "runs/pocket-sweep";
@@ -51,18 +51,28 @@ const TUNING = [
   { name: "the product, batches of 32", batch_size: 32 },
 ].map((spec) => ({ method: "date", mask: "plain", ...spec }));
 
+const slug = (name: string): string => name.replaceAll(/\W+/g, "-");
+
 const likeness = (...args: string[]): void => {
   const { status } = spawnSync("node", ["apps/cli/bin/likeness.js", ...args], { stdio: "inherit" });
   if (status !== 0) process.exit(status ?? 1);
 };
 
+/** All settings see the same pictures: their latents, minutes of work, are cached in the first one's folder. */
+function shareLatents(run: string): void {
+  const first = join(RUN, slug(Object.keys(SETTINGS)[0]!));
+  for (const name of ["images", "references"].map((tensor) => `${tensor}.latents.safetensors`))
+    if (existsSync(join(first, name)) && !existsSync(join(run, name))) linkSync(join(first, name), join(run, name));
+}
+
 const trained = Object.entries(SETTINGS).map(([name, { encoder, ...rest }]) => {
-  const run = join(RUN, name.replaceAll(/\W+/g, "-"));
+  const run = join(RUN, slug(name));
   const out = join(run, "tuning_encoder");
   const config = JSON.stringify({ ...BASE, ...rest, encoder: { ...BASE.encoder, ...encoder }, run, out }, null, 2);
   const [path, done] = [join(run, "config.json"), join(run, "done.json")];
   mkdirSync(run, { recursive: true });
   if (!existsSync(done) || readFileSync(done, "utf8") !== config) {
+    shareLatents(run);
     writeFileSync(path, config);
     console.log(`${name}: ${path}`);
     likeness("pretrain", path, "--resume", "latest");

@@ -23,7 +23,7 @@ const PROMPTS = [
   "a pixel art picture of a <S*> in the snow",
   "two <S*> under water",
 ];
-const photo = process.argv[2] ?? "models/pocket/examples/running-shoe.png";
+const photo = process.argv[2] ?? "models/pocket/examples/hut.png";
 const out = "out/demo";
 
 const started = performance.now();

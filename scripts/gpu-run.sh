@@ -4,7 +4,7 @@
 #   bench                    training speed of the pocket UNet by batch size
 #   train CONFIG.json        also pretrain: makes the config's data if they aren't there, trains for LIMIT_S seconds at
 #                            most (500), and copies the weights and the log to $OUT/weights; goes on when called again
-#   world FILE               draws that data set (COUNT scenes), if it isn't there
+#   world FILE               draws that data set (COUNT scenes, shares PORTRAITS and LOOKS), if it isn't there
 #   anything else            is run as it is, with Node and the GPU in reach
 set -eu
 cd "$(dirname "$0")/.."
@@ -36,7 +36,7 @@ world() { # a data set as models/pocket/README.md makes it
     data/world/portraits.safetensors) set -- "$1" --count "${COUNT-60000}" --seed 7 --portraits 0.6 --masks ;;
     data/world/portraits-*.safetensors)
       seed=${1#data/world/portraits-} seed=${seed%.safetensors}
-      set -- "$1" --count "${COUNT-60000}" --seed "$seed" --portraits 0.6 --masks ;;
+      set -- "$1" --count "${COUNT-60000}" --seed "$seed" --portraits "${PORTRAITS-0.6}" ${LOOKS:+--looks "$LOOKS"} --masks ;;
     data/world/pairs-*.safetensors)
       seed=${1#data/world/pairs-} seed=${seed%.safetensors}
       set -- "$1" --count "${COUNT-20000}" --seed "$seed" --pairs --portraits "${PORTRAITS-0}" --masks ;;

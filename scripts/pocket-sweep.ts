@@ -1,18 +1,19 @@
 /**
  * The sweep of the method's settings: trains a small tuning-encoder from nothing with each setting, everything else alike, and
  * judges all of them on validation subjects, together with settings of the twelve steps on the model's own encoder. Writes
- * docs/results/pocket-sweep.md. What is done is kept in runs/pocket-sweep, so it can be stopped and started again.
+ * docs/results/pocket-sweep.md. What is done is kept in runs/pocket-sweep, so it can be stopped and started again; it is of one state
+ * of the model, so delete it when the model changes.
  *
  *     node --import tsx packages/world/src/main.ts --split train --count 48000 --seed 18 --portraits 0.6 --masks --pairs --out data/world/pairs-18.safetensors
  *     node --import tsx packages/world/src/main.ts --evaluation --split validation --count 24 --seed 6 --out data/world/validation-24.safetensors
  *     node --import tsx scripts/pocket-sweep.ts
  */
 import { spawnSync } from "node:child_process";
-import { existsSync, linkSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 const RUN = "runs/pocket-sweep";
-const product = JSON.parse(readFileSync("models/pocket/training/4h-tuning-encoder.json", "utf8"));
+const product = JSON.parse(readFileSync("models/pocket/training/4i-tuning-encoder.json", "utf8"));
 
 /** What all share: the product's settings, in a run of minutes. */
 const BASE = {
@@ -44,7 +45,7 @@ const SETTINGS: Readonly<Record<string, { readonly encoder?: object; readonly [k
 
 const TUNING = [
   { method: "encoder", name: "the product's encoder, 0 steps" },
-  { method: "date", mask: "plain", name: "the product, 12 steps" },
+  { name: "the product, 12 steps" },
   ...[0.25, 0.75, 1].map((alpha_blend) => ({ name: `the product, alpha ${alpha_blend} while tuning`, alpha_blend })),
   { name: "the product, no anchors", embedding_anchor: 0, offset_anchor: 0 },
   { name: "the product, anchors tenfold", embedding_anchor: 1, offset_anchor: 0.01 },
@@ -69,14 +70,17 @@ const trained = Object.entries(SETTINGS).map(([name, { encoder, ...rest }]) => {
   const run = join(RUN, slug(name));
   const out = join(run, "tuning_encoder");
   const config = JSON.stringify({ ...BASE, ...rest, encoder: { ...BASE.encoder, ...encoder }, run, out }, null, 2);
-  const [path, done] = [join(run, "config.json"), join(run, "done.json")];
-  mkdirSync(run, { recursive: true });
-  if (!existsSync(done) || readFileSync(done, "utf8") !== config) {
-    shareLatents(run);
+  const [path, done] = [join(run, "config.json"), join(run, "done")];
+  if (!existsSync(path) || readFileSync(path, "utf8") !== config) {
+    rmSync(run, { recursive: true, force: true }); // a checkpoint of another setting isn't to be gone on from
+    mkdirSync(run, { recursive: true });
     writeFileSync(path, config);
+    shareLatents(run);
+  }
+  if (!existsSync(done)) {
     console.log(`${name}: ${path}`);
     likeness("pretrain", path, "--resume", "latest");
-    writeFileSync(done, config);
+    writeFileSync(done, "");
   }
   return { name, encoder: out };
 });

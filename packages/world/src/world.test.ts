@@ -146,7 +146,7 @@ test("portraits show one large subject in the middle; a share of them leaves the
   expect(kept).toBeLessThan(140);
 });
 
-test("a share of looks is had by portraits and scenes alike, and changes nothing else", () => {
+test("a share of looks is had by portraits and scenes alike; subjects, places and counts stay", () => {
   const scenes = (looks?: number): Scene[] =>
     Array.from({ length: 300 }, (_, i) => sceneAt({ split: "train", count: 300, seed: 1, portraits: 0.5, looks }, i));
   const [usual, none, most, all] = [scenes(), scenes(0), scenes(0.8), scenes(1)];

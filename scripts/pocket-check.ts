@@ -1,7 +1,8 @@
 /**
  * Measures the pocket model on scenes that it was not trained on, in a minute; prints a line of JSON for each:
  * how well the UNet denoises new scenes of trained subjects, by timestep, and how often the judge names subject (of 200),
- * place and look of true scenes, and finds the instances of the photos: as they are, and as the autoencoder gives them back.
+ * place and look of true scenes, each look, and finds the instances of the photos: as they are, and as the autoencoder gives
+ * them back, with its mean squared error in [−1, 1].
  *
  *     node --import tsx packages/world/src/main.ts --split train    --count 1024 --seed 6 --out data/world/fresh.safetensors
  *     node --import tsx packages/world/src/main.ts --split held-out --count 64   --seed 5 --evaluation --out data/world/evaluation.safetensors
@@ -32,12 +33,12 @@ import {
   openJudge,
 } from "../packages/personalization/src/evaluation/judges.ts";
 import { type EvaluationSet, openEvaluationSet } from "../packages/personalization/src/evaluation/set.ts";
+import { LOOKS } from "../packages/world/src/looks.ts";
 
 const BATCH = 32;
 const SCENES = 512;
 /** Middles of ten equal parts of the schedule. */
 const TIMESTEPS = Array.from({ length: 10 }, (_, i) => 50 + 100 * i);
-const PROMPTS = 200;
 
 /** Mean squared error of the prediction at each of TIMESTEPS, the same scenes and noise at all. */
 async function denoising(runtime: Runtime, model: StableDiffusionModel, data: PictureFile): Promise<number[]> {
@@ -69,22 +70,24 @@ async function denoising(runtime: Runtime, model: StableDiffusionModel, data: Pi
   return errors;
 }
 
-/** What the autoencoder makes of pictures, (64, 64, 3) bytes each. */
+/** What the autoencoder makes of pictures, (64, 64, 3) bytes each, and its mean squared error. */
 async function rebuilt(runtime: Runtime, { vae, resolution: side }: StableDiffusionModel, pictures: Uint8Array[]) {
   const size = side * side * 3;
   const x = input("x", [BATCH, 3, side, side]);
   const y = decode(vae.weights, vae.config, encode(vae.weights, vae.config, x).mean);
   const program = await runtime.compile({ outputs: { y } });
   const made: Uint8Array[] = [];
+  let squares = 0;
   for (let at = 0; at < pictures.length; at += BATCH) {
     const some = pictures.slice(at, at + BATCH);
     const planes = new Float32Array(BATCH * size);
     for (const [i, p] of some.entries()) toPlanes(p, planes.subarray(i * size, (i + 1) * size), side, side);
     const back = (await program.run({ x: planes })).y as Float32Array;
+    for (let i = 0; i < some.length * size; i++) squares += (back[i]! - planes[i]!) ** 2;
     made.push(...some.map((_, i) => toPixels(back.subarray(i * size, (i + 1) * size), side, side)));
   }
   await program.release();
-  return made;
+  return { made, mse: squares / (pictures.length * size) };
 }
 
 /** Shares of scenes of which the judge finds the right name first, among the first five, and the attributes; of photos, the instance. */
@@ -94,8 +97,11 @@ async function naming(judge: OpenJudge, set: EvaluationSet, scenes: Uint8Array[]
     for (const [name, value] of Object.entries(right)) (told[name] ??= []).push(value);
   };
   for (const [i, scene] of scenes.entries()) {
-    const { rank, attributes } = await judgeBackbone(judge, scene, set.backbone.prompts[i]!, set.backbone.names);
+    const prompt = set.backbone.prompts[i]!;
+    const { rank, attributes } = await judgeBackbone(judge, scene, prompt, set.backbone.names);
     tell({ subject: Number(rank === 1), subject_top5: Number(rank <= 5), ...attributes });
+    const look = prompt.choices.find(({ attribute }) => attribute === "look");
+    if (look) tell({ [LOOKS[look.right]!]: attributes.look! });
   }
   const seen = await judge.picture.embed(photos);
   for (const [i, { instance }] of set.subjects.entries()) {
@@ -118,9 +124,10 @@ const set = openEvaluationSet("data/world/evaluation.safetensors");
 const judge = await openJudge(runtime, loadJudge(process.argv[3] ?? "models/pocket-judge"), set, {
   run: "runs/pocket-check",
 });
-const scenes = Array.from({ length: PROMPTS }, (_, i) => set.scene(i));
+const scenes = set.backbone.prompts.map((_, i) => set.scene(i));
 const photos = set.subjects.map((_, i) => set.photo(i).pixels);
 console.log(JSON.stringify({ pictures: "as they are", ...(await naming(judge, set, scenes, photos)) }));
 const through = await Promise.all([rebuilt(runtime, model, scenes), rebuilt(runtime, model, photos)]);
-console.log(JSON.stringify({ pictures: "through the autoencoder", ...(await naming(judge, set, ...through)) }));
+const names = await naming(judge, set, through[0].made, through[1].made);
+console.log(JSON.stringify({ pictures: "through the autoencoder", mse: round(through[0].mse), ...names }));
 await runtime.close();

@@ -1,5 +1,5 @@
 /**
- * Measures the pocket model on scenes that it was not trained on, in a minute; prints a line of JSON for each:
+ * Measures the pocket model on scenes that it was not trained on, in some minutes; prints a line of JSON for each:
  * how well the UNet denoises new scenes of trained subjects, by timestep, and how often the judge names subject (of 200),
  * place and look of true scenes, each look, and finds the instances of the photos: as they are, and as the autoencoder gives
  * them back, with its mean squared error in [−1, 1].
@@ -127,7 +127,7 @@ const judge = await openJudge(runtime, loadJudge(process.argv[3] ?? "models/pock
 const scenes = set.backbone.prompts.map((_, i) => set.scene(i));
 const photos = set.subjects.map((_, i) => set.photo(i).pixels);
 console.log(JSON.stringify({ pictures: "as they are", ...(await naming(judge, set, scenes, photos)) }));
-const through = await Promise.all([rebuilt(runtime, model, scenes), rebuilt(runtime, model, photos)]);
-const names = await naming(judge, set, through[0].made, through[1].made);
-console.log(JSON.stringify({ pictures: "through the autoencoder", mse: round(through[0].mse), ...names }));
+const { made, mse } = await rebuilt(runtime, model, scenes);
+const names = await naming(judge, set, made, (await rebuilt(runtime, model, photos)).made);
+console.log(JSON.stringify({ pictures: "through the autoencoder", mse: round(mse), ...names }));
 await runtime.close();

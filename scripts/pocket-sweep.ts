@@ -13,7 +13,7 @@ import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } 
 import { join } from "node:path";
 
 const RUN = "runs/pocket-sweep";
-const product = JSON.parse(readFileSync("models/pocket/training/4i-tuning-encoder.json", "utf8"));
+const product = JSON.parse(readFileSync("models/pocket/training/4j-tuning-encoder.json", "utf8"));
 
 /** What all share: the product's settings, in a run of minutes. */
 const BASE = {

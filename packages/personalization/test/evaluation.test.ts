@@ -14,11 +14,11 @@ import {
 import { FIXTURES } from "@likeness/engine/testing";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { EvaluationConfig } from "../src/evaluation/config.ts";
-import type { JudgedRecord, RunRecord } from "../src/evaluation/records.ts";
+import type { JudgedRecord, Named, RunRecord } from "../src/evaluation/records.ts";
 import { evaluationReport } from "../src/evaluation/report.ts";
 import { openEvaluation, runEvaluation } from "../src/evaluation/run.ts";
 import { openSampler } from "../src/evaluation/sampler.ts";
-import { captionOf, openEvaluationSet } from "../src/evaluation/set.ts";
+import { captionOf, type EvaluationSet, openEvaluationSet } from "../src/evaluation/set.ts";
 import { evaluationSheets } from "../src/evaluation/sheets.ts";
 import { rowOver, summarize } from "../src/evaluation/summary.ts";
 import { generateConcept } from "../src/generate.ts";
@@ -133,8 +133,9 @@ test("each method and subject is one line with all that was measured, and the re
 });
 
 test("the numbers of a row are the means of its lines", () => {
-  const { methods, plan, records } = open(configOf("whole"));
-  const { rows, commits, dates } = summarize(methods, plan, records);
+  const evaluation = open(configOf("whole"));
+  const { methods, plan, records } = evaluation;
+  const { rows, commits, dates } = summarize(evaluation);
   expect([commits, dates]).toEqual([["abc1234"], ["2026-11-25"]]);
   const judged = lines("whole").filter((r) => r.kind === "judged") as JudgedRecord[];
   const mean = (xs: number[]): number => xs.reduce((a, b) => a + b) / xs.length;
@@ -149,6 +150,38 @@ test("the numbers of a row are the means of its lines", () => {
   expect(rows[0]).toMatchObject({ words: 1, entropy: 0, subjects: 2 }); // the class word's own embedding
   expect(rows[0]!.cosine.mean).toBeCloseTo(1, 5);
   expect(rows[0]!.offsets.mean).toBe(0);
+});
+
+test("the base model's names are told look by look", async () => {
+  const look = (right: number) => ({
+    ...{ attribute: "look", right, names: ["none", "neon", "pixel art"] },
+    captions: ["{1}", "{1} in neon", "pixel art of {1}"],
+  });
+  const prompts = [[], [look(1)], [look(2)], [look(1), choices[0]!]].map((choices, i) => ({
+    ...{ prompt: `prompt ${i}`, name: 1, caption: "{1}", choices },
+  }));
+  const set = { backbone: { ...content.backbone, prompts } } as Pick<EvaluationSet, "backbone">;
+  const named = (rank: number, attributes: Record<string, number>) => ({ clip_t: 0, rank, attributes });
+  const record = (prompt: number, seen: Named, truth: Named): RunRecord => ({
+    ...{ kind: "backbone", key: String(prompt), prompt, ...seen, truth, ...stamp },
+  });
+  const found = [
+    record(0, named(1, {}), named(2, {})),
+    record(1, named(3, { look: 1 }), named(1, { look: 1 })),
+    record(2, named(1, { look: 0 }), named(1, { look: 1 })),
+    record(3, named(1, { look: 0, place: 1 }), named(1, { look: 1, place: 0 })),
+  ];
+  const evaluation = open(configOf("whole", { methods: [{ method: "class-word" }] }));
+  const { looks } = summarize({
+    ...{ methods: [], set, records: { known: new Map(found.map((r) => [r.key, r])), add: () => {} } },
+    plan: { ...evaluation.plan, trials: [], shots: [], backbone: found.map(({ key }, prompt) => ({ key, prompt })) },
+  });
+  expect(looks.map((l) => [l.asked, l.prompts, l.name, l.place, l.look])).toEqual([
+    ["neon", 2, 0.5, 1, 0.5],
+    ["none", 1, 1, Number.NaN, Number.NaN],
+    ["pixel art", 1, 1, Number.NaN, 0],
+  ]);
+  expect(looks[0]!.truth).toMatchObject({ name: 1, place: 0, look: 1, scene: 2 / 3 });
 });
 
 test("what is measured isn't measured again; a new row and a torn line are", async () => {
@@ -267,6 +300,15 @@ test.each<[string, () => unknown, RegExp]>([
         writeSet("lost.safetensors", { ...content, subjects: content.subjects.map((s) => ({ ...s, instance: 4 })) }),
       ),
     /instance of fox 0 .*: needed less than 4, found 4/,
+  ],
+  [
+    "names that aren't as many as captions",
+    () => {
+      const [prompt, ...rest] = content.prompts;
+      const named = { ...prompt!, choices: [{ ...choices[0]!, names: ["beach"] }] };
+      return openEvaluationSet(writeSet("names.safetensors", { ...content, prompts: [named, ...rest] }));
+    },
+    /names of place of "\{1\} on the beach" .*: needed 2, one a caption, found 1/,
   ],
   [
     "more subjects than there are",

@@ -63,6 +63,7 @@ function judged(asked: Asked): { caption: string; choices: object[] } {
       attribute: "place",
       right: places.indexOf(asked.place),
       captions: places.map((place) => about({ place })),
+      names: places,
     });
   if (asked.look !== undefined)
     choices.push({
@@ -72,6 +73,7 @@ function judged(asked: Asked): { caption: string; choices: object[] } {
         const { look: _, ...rest } = asked;
         return phrase(look === "none" ? rest : { ...rest, look }).replace("*", `{${asked.count ?? 1}}`);
       }),
+      names: LOOKS,
     });
   if (asked.count !== undefined)
     choices.push({ attribute: "count", right: asked.count - 1, captions: [1, 2, 3].map((count) => about({}, count)) });

@@ -105,8 +105,9 @@ async function writeSheets(evaluation: Evaluation): Promise<SheetLink[]> {
 }
 
 /** For --json: the rows' means. */
-function resultOf({ config, methods, plan, records }: Evaluation): object {
-  const { rows, backbone } = summarize(methods, plan, records);
+function resultOf(evaluation: Evaluation): object {
+  const { config } = evaluation;
+  const { rows, backbone } = summarize(evaluation);
   const short = (x: number): number | null => (Number.isNaN(x) ? null : Number(x.toPrecision(5)));
   return {
     path: config.out,

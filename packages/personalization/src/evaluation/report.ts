@@ -12,7 +12,7 @@ export interface SheetLink {
 
 /** docs/evaluation.md says what the numbers mean; the command that made it is in the first lines. */
 export function evaluationReport(evaluation: Evaluation, command: string, sheets: readonly SheetLink[]): string {
-  const summary = summarize(evaluation.methods, evaluation.plan, evaluation.records);
+  const summary = summarize(evaluation);
   const parts = [
     heading(evaluation, summary, command),
     backbone(summary),
@@ -37,11 +37,18 @@ function heading({ model, set, plan, config }: Evaluation, { commits, dates }: S
   ].join("\n\n");
 }
 
-function backbone({ backbone: b }: Summary): string {
+function backbone({ backbone: b, looks }: Summary): string {
   if (!b) return "";
   const names = (n: Naming): string =>
     `${percent(n.name)} by the right subject, ${percent(n.scene)} of places and looks`;
-  return `## The base model\n\nOf ${b.prompts} pictures, one a prompt, the judge names ${names(b)}. Of true pictures for the same prompts: ${names(b.truth)}.`;
+  const all = `## The base model\n\nOf ${b.prompts} pictures, one a prompt, the judge names ${names(b)}. Of true pictures for the same prompts: ${names(b.truth)}.`;
+  if (looks.length < 2) return all;
+  const told = (n: Naming): string[] => [n.name, n.place, n.look].map(percent);
+  const body = looks.map((l) => tableRow([l.asked, String(l.prompts), ...told(l), ...told(l.truth)]));
+  return [
+    all,
+    [...headed(["look", "pictures", "subject", "place", "look", "true: subject", "place", "look"]), ...body].join("\n"),
+  ].join("\n\n");
 }
 
 function methods({ rows, photos }: Summary, plan: Plan): string {
@@ -154,15 +161,17 @@ function table(
   cells: (row: Row) => readonly string[],
   { subjects }: Plan,
 ): string {
-  const line = (texts: readonly string[]): string => `| ${texts.join(" | ")} |`;
   const body = rows.map((r) => {
     const why = r.method.skipped ?? (r.subjects === 0 ? "not measured" : undefined);
     const some = r.subjects < subjects ? ` (${r.subjects} subject${r.subjects === 1 ? "" : "s"})` : "";
-    if (why === undefined) return line([`${r.method.name}${some}`, ...cells(r)]);
-    return line([r.method.name, `skipped: ${why}`, ...head.slice(2).map(() => "")]);
+    if (why === undefined) return tableRow([`${r.method.name}${some}`, ...cells(r)]);
+    return tableRow([r.method.name, `skipped: ${why}`, ...head.slice(2).map(() => "")]);
   });
-  return [line(head), `|${head.map(() => "---|").join("")}`, ...body].join("\n");
+  return [...headed(head), ...body].join("\n");
 }
+
+const tableRow = (texts: readonly string[]): string => `| ${texts.join(" | ")} |`;
+const headed = (head: readonly string[]): string[] => [tableRow(head), `|${head.map(() => "---|").join("")}`];
 
 const measured = (rows: readonly Row[]): Row[] => rows.filter((r) => r.subjects > 0);
 

@@ -20,6 +20,8 @@ const Choice = z.strictObject({
   attribute: z.enum(["place", "look", "count"]),
   right: z.int().nonnegative(),
   captions: z.array(z.string()).min(2),
+  /** What a report calls each of them. */
+  names: z.array(z.string()).optional(),
 });
 export type Choice = z.output<typeof Choice>;
 
@@ -88,8 +90,11 @@ export function openEvaluationSet(path: string): EvaluationSet {
   const lost = content.subjects.find((s) => s.instance >= instances);
   if (lost) fail(`instance of ${lost.name}`, `less than ${instances}`, String(lost.instance));
   for (const { caption, choices } of [...content.prompts, ...content.backbone.prompts])
-    for (const { attribute, right, captions } of choices)
+    for (const { attribute, right, captions, names = captions } of choices) {
       if (right >= captions.length) fail(`${attribute} of "${caption}"`, `less than ${captions.length}`, String(right));
+      if (names.length !== captions.length)
+        fail(`names of ${attribute} of "${caption}"`, `${captions.length}, one a caption`, String(names.length));
+    }
   const unnamed = content.backbone.prompts.find((p) => p.name >= content.backbone.names.length);
   if (unnamed) fail(`name of "${unnamed.prompt}"`, `less than ${content.backbone.names.length}`, String(unnamed.name));
   return {

@@ -13,6 +13,7 @@ import type {
   RunRecord,
   TimingRecord,
 } from "./records.ts";
+import type { Choice, EvaluationSet } from "./set.ts";
 
 /** A mean over subjects with its standard error; NaN for nothing, and for the error of one subject. */
 export interface Estimate {
@@ -44,21 +45,39 @@ export interface Row {
   readonly offsets: Estimate;
 }
 
-/** Shares of pictures whose subject, and whose places and looks, are named rightly. */
+/** Shares of pictures whose subject, and whose places and looks, are named rightly; NaN for what no prompt asks. */
 export interface Naming {
   readonly name: number;
   readonly scene: number;
+  readonly place: number;
+  readonly look: number;
+}
+
+/** Of the base model's pictures, and of true ones for the same prompts. */
+export interface Backbone extends Naming {
+  readonly prompts: number;
+  readonly truth: Naming;
 }
 
 export interface Summary {
   readonly rows: readonly Row[];
   /** Shares of the photos themselves whose instance is found: how far retrieval can be trusted. */
   readonly photos: { readonly top1: number; readonly top5: number } | undefined;
-  readonly backbone: (Naming & { readonly prompts: number; readonly truth: Naming }) | undefined;
+  readonly backbone: Backbone | undefined;
+  /** The same of the prompts that ask for each look, and of those that ask for none. */
+  readonly looks: readonly (Backbone & { readonly asked: string })[];
   readonly timing: TimingRecord | undefined;
   /** Commits and days of the lines that count. */
   readonly commits: readonly string[];
   readonly dates: readonly string[];
+}
+
+/** What a summary is made of: an evaluation has all of it. */
+export interface SummarySource {
+  readonly methods: readonly Method[];
+  readonly plan: Plan;
+  readonly records: RecordFile;
+  readonly set: Pick<EvaluationSet, "backbone">;
 }
 
 const foundIn =
@@ -86,7 +105,7 @@ export function rowOver(method: Method, { trials, shots }: Plan, records: Record
   );
 }
 
-export function summarize(methods: readonly Method[], plan: Plan, records: RecordFile): Summary {
+export function summarize({ methods, plan, records, set }: SummarySource): Summary {
   const found = foundIn(records);
   const concepts = found(
     "concept",
@@ -107,6 +126,9 @@ export function summarize(methods: readonly Method[], plan: Plan, records: Recor
     photos: photosOf(judged),
     rows: methods.map((method) => rowOver(method, plan, records, plan.subjects)),
     backbone: backbone.length > 0 ? backboneOf(backbone) : undefined,
+    looks: [...groupBy(backbone, (r) => lookOf(set.backbone.prompts[r.prompt]!))]
+      .map(([asked, of]) => ({ asked, ...backboneOf(of) }))
+      .sort((a, b) => (a.asked < b.asked ? -1 : 1)),
     timing,
     commits: different(all.map((r) => r.commit)),
     dates: different(all.map((r) => r.date)),
@@ -149,14 +171,25 @@ function photosOf(records: readonly JudgedRecord[]): Summary["photos"] {
   return { top1: share(1), top5: share(5) };
 }
 
-function backboneOf(records: readonly BackboneRecord[]): NonNullable<Summary["backbone"]> {
+function backboneOf(records: readonly BackboneRecord[]): Backbone {
   return { prompts: records.length, ...namingOf(records), truth: namingOf(records.map((r) => r.truth)) };
 }
 
-const namingOf = (named: readonly Named[]): Naming => ({
-  name: meanOf(named.map((r) => Number(r.rank === 1))),
-  scene: meanOf(named.flatMap((r) => Object.values(r.attributes))),
-});
+function namingOf(named: readonly Named[]): Naming {
+  const about = (attribute: string): number => meanOf(named.flatMap((r) => r.attributes[attribute] ?? []));
+  return {
+    name: meanOf(named.map((r) => Number(r.rank === 1))),
+    scene: meanOf(named.flatMap((r) => Object.values(r.attributes))),
+    place: about("place"),
+    look: about("look"),
+  };
+}
+
+/** What the set calls the look that a prompt asks for. */
+function lookOf({ choices }: { readonly choices: readonly Choice[] }): string {
+  const look = choices.find((c) => c.attribute === "look");
+  return look === undefined ? "none" : (look.names ?? look.captions)[look.right]!;
+}
 
 const meanOf = (values: readonly number[]): number => values.reduce((a, b) => a + b, 0) / values.length;
 

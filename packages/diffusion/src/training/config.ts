@@ -85,6 +85,8 @@ export const JudgeTraining = z.strictObject({
   ...shared,
   /** Chance that an instance is followed by its subject in another hand, which is another instance. */
   siblings: z.number().min(0).max(1).default(0.5),
+  /** Share of the pictures that it sees blurred, each by another amount, as generators' pictures are. */
+  blur: z.number().min(0).max(1).default(0),
   /** Texts and pictures also learn to tell each of these fields of metadata `specs`, each through a table that isn't kept. */
   labels: z.array(z.string()).default([]),
 });

@@ -6,6 +6,7 @@ import { FIXTURES, meanOf, readLog } from "@likeness/engine/testing";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { loadJudge } from "../loading/judge.ts";
 import { instanceBatches } from "./clip.ts";
+import { blurSome } from "./judge.ts";
 import { readTrainingConfig, runTraining } from "./run.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "judge-"));
@@ -72,6 +73,32 @@ test("a batch has each instance once; siblings follow as often as asked", () => 
   const draw = instanceBatches(subjects, 20, 0.5); // more than there are: they repeat
   expect(draw(counterRandom(1))).toHaveLength(20);
   expect(draw(counterRandom(1))).toEqual(draw(counterRandom(1)));
+});
+
+test("some pictures are blurred: a point spreads as a product of binomials, the border is repeated, the others stay", () => {
+  const size = { height: 5, width: 6 };
+  const n = 40;
+  const point = Float32Array.from({ length: n * 3 * 30 }, (_, i) => (i % 30 === 2 * 6 + 3 ? 1 : 0));
+  const made = blurSome(point.slice(), size, 0.5, counterRandom(2));
+  const middles = Array.from({ length: n }, (_, i) => made[i * 90 + 2 * 6 + 3]!);
+  const blurred = middles.filter((x) => x < 1);
+  expect(blurred.length).toBeGreaterThan(10);
+  expect(blurred.length).toBeLessThan(30);
+  expect(new Set(blurred).size).toBe(blurred.length);
+  const row = [1, 4, 6, 4, 1].map((x) => x / 16);
+  for (const [i, middle] of middles.entries()) {
+    const amount = (1 - middle) / (1 - (6 / 16) ** 2);
+    for (let y = 0; y < 5; y++)
+      for (let x = 0; x < 6; x++)
+        for (let c = 0; c < 3; c++)
+          expect(made[i * 90 + c * 30 + y * 6 + x]).toBeCloseTo(
+            (y === 2 && x === 3 ? 1 - amount : 0) + amount * row[y]! * (row[x - 1] ?? 0),
+            6,
+          );
+  }
+  expect(blurSome(point.slice(), size, 0, counterRandom(2))).toEqual(point);
+  const flat = new Float32Array(3 * 30).fill(0.3);
+  for (const x of blurSome(flat.slice(), size, 1, counterRandom(2))) expect(x).toBeCloseTo(0.3, 6);
 });
 
 test("training brings pictures of one instance together, and to their captions; it writes a judge that loads", async () => {

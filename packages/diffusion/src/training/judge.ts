@@ -1,5 +1,5 @@
 /** Training of the judge of an evaluation: which text goes with a picture, and which instance a picture shows. */
-import { counterRandom, type Feeds, input, Variables } from "@likeness/engine";
+import { type CounterRandom, counterRandom, type Feeds, input, Variables } from "@likeness/engine";
 import type { JudgeConfig } from "../config/judge.ts";
 import { contrastiveLoss, logitScale, logitsPerText, textFeatures } from "../models/clip.ts";
 import { judgePicture } from "../models/judge.ts";
@@ -13,6 +13,8 @@ export interface JudgeTrainingOptions {
   readonly seed: number;
   /** Share of a batch that are siblings: the same subject by another hand, which is another instance. */
   readonly siblings: number;
+  /** Share of the pictures that are blurred: see {@link blurSome}. */
+  readonly blur: number;
   /** Texts and pictures also learn to tell each of these fields of the pictures' specs. */
   readonly labels: readonly string[];
 }
@@ -30,7 +32,7 @@ export function judgeTask(
   config: JudgeConfig,
   tokenizer: CLIPTokenizer,
   data: PictureFile,
-  { batchSize: b, seed, siblings, labels }: JudgeTrainingOptions,
+  { batchSize: b, seed, siblings, blur, labels }: JudgeTrainingOptions,
   start: (key: string) => Float32Array | undefined,
 ): TrainingTask {
   const [captions, instances] = [data.list("captions"), data.list("subjects")];
@@ -67,10 +69,11 @@ export function judgeTask(
       ...{ caption, instance, ...terms },
     },
     feeds: (step): Feeds => {
-      const indices = draw(counterRandom(seed, `judge step ${step}`));
+      const random = counterRandom(seed, `judge step ${step}`);
+      const indices = draw(random);
       return {
-        images: data.batch(indices),
-        references: data.batch(indices, { tensor: "references" }),
+        images: blurSome(data.batch(indices), data, blur, random),
+        references: blurSome(data.batch(indices, { tensor: "references" }), data, blur, random),
         ...tokenFeeds(
           tokenizer,
           Array.from(indices, (i) => captions[i]!),
@@ -79,4 +82,41 @@ export function judgeTask(
       };
     },
   };
+}
+
+/** [1 4 6 4 1] / 16, what a pixel and the two on either side count. */
+const BINOMIAL = [1, 4, 6, 4, 1].map((c) => c / 16);
+
+/**
+ * Blurs pictures (n, 3, H, W) where they are, each with the chance `share` and by its own amount up to a deviation of one pixel: what
+ * generators give is softer than what was drawn, and a judge that has learnt to look at single pixels is at a loss there.
+ */
+export function blurSome(
+  pictures: Float32Array,
+  { height: h, width: w }: { readonly height: number; readonly width: number },
+  share: number,
+  random: CounterRandom,
+): Float32Array {
+  if (share === 0) return pictures;
+  const plane = h * w;
+  for (let at = 0; at < pictures.length; at += 3 * plane) {
+    const [chance, amount] = random.uniform(2) as unknown as [number, number];
+    if (chance >= share) continue;
+    for (let c = 0; c < 3; c++) {
+      const x = pictures.subarray(at + c * plane, at + (c + 1) * plane);
+      const soft = alongRows(alongRows(x, h, w), w, h);
+      for (let i = 0; i < plane; i++) x[i]! += amount * (soft[i]! - x[i]!);
+    }
+  }
+  return pictures;
+}
+
+/** x (h, w) blurred along its rows, the border repeated, as (w, h): twice is both ways. */
+function alongRows(x: Float32Array, h: number, w: number): Float32Array {
+  const out = new Float32Array(x.length);
+  for (let i = 0; i < h; i++)
+    for (let j = 0; j < w; j++)
+      for (let k = -2; k <= 2; k++)
+        out[j * h + i]! += BINOMIAL[k + 2]! * x[i * w + Math.min(w - 1, Math.max(0, j + k))]!;
+  return out;
 }

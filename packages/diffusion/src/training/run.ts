@@ -199,9 +199,9 @@ function prepareJudge(config: ConfigOf<"judge">, data: PictureFile, start: Start
     throw new ConfigError(
       `${config.data}: needed pictures of ${side} x ${side}, which the judge reads, found ${width} x ${height}.`,
     );
-  const { batch_size: batchSize, seed, siblings, labels } = config;
+  const { batch_size: batchSize, seed, siblings, blur, labels } = config;
   const tokenizer = loadCLIPTokenizer(join(config.model, "tokenizer"));
-  return { task: judgeTask(judge, tokenizer, data, { batchSize, seed, siblings, labels }, start) };
+  return { task: judgeTask(judge, tokenizer, data, { batchSize, seed, siblings, blur, labels }, start) };
 }
 
 async function prepareDenoiser(

@@ -1,8 +1,9 @@
 /** The training loop: steps, learning-rate schedule, log, checkpoints that resume to the same numbers. */
-import { appendFileSync, existsSync, mkdirSync } from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import {
   add,
+  atomicWrite,
   type Feeds,
   grad,
   leafName,
@@ -108,6 +109,7 @@ export async function train(
     outputs: { ...task.scalars, grad_norm: optimizer.gradNorm },
     updates: optimizer.updates,
   });
+  const log = openLog(options.run, done);
   let since = performance.now();
   let counted = 0;
   let step = done;
@@ -138,7 +140,7 @@ export async function train(
     };
     hooks.onStep?.(event);
     if (step % options.loggingSteps === 0 || step === options.steps) {
-      appendFileSync(join(options.run, "log.ndjson"), `${JSON.stringify(rounded(event))}\n`);
+      log(event);
       since = performance.now();
       counted = 0;
     }
@@ -161,6 +163,31 @@ async function run(
   return Object.fromEntries(Object.entries(results).map(([k, v]) => [k, v[0]!])) as Record<string, number> & {
     loss: number;
   };
+}
+
+/** Appends events to a run's log, once it has only the steps that led to where the run goes on from: those after are done again. */
+function openLog(run: string, done: number): (event: TrainingEvent) => void {
+  const path = join(run, "log.ndjson");
+  let trimmed = false;
+  return (event) => {
+    if (!trimmed && existsSync(path)) {
+      const kept = readFileSync(path, "utf8")
+        .split("\n")
+        .filter((line) => stepOf(line) <= done);
+      atomicWrite(path, [Buffer.from(kept.map((line) => `${line}\n`).join(""))]);
+    }
+    trimmed = true;
+    appendFileSync(path, `${JSON.stringify(rounded(event))}\n`);
+  };
+}
+
+/** The step of a line of the log; infinite for what an interrupted write left of one. */
+function stepOf(line: string): number {
+  try {
+    return (JSON.parse(line) as TrainingEvent).step;
+  } catch {
+    return Number.POSITIVE_INFINITY;
+  }
 }
 
 const rounded = (event: TrainingEvent): Record<string, number> =>

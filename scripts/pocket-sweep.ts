@@ -4,7 +4,7 @@
  * docs/results/pocket-sweep.md. What is done is kept in runs/pocket-sweep, so it can be stopped and started again; it is of one state
  * of the model, so delete it when the model changes.
  *
- *     node --import tsx packages/world/src/main.ts --split train --count 48000 --seed 18 --portraits 0.6 --masks --pairs --out data/world/pairs-18.safetensors
+ *     node --import tsx packages/world/src/main.ts --split train --count 48000 --seed 21 --portraits 0.6 --masks --pairs --out data/world/pairs-21.safetensors
  *     node --import tsx packages/world/src/main.ts --evaluation --split validation --count 24 --seed 6 --out data/world/validation-24.safetensors
  *     node --import tsx scripts/pocket-sweep.ts
  */
@@ -13,7 +13,7 @@ import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } 
 import { join } from "node:path";
 
 const RUN = "runs/pocket-sweep";
-const product = JSON.parse(readFileSync("models/pocket/training/4j-tuning-encoder.json", "utf8"));
+const product = JSON.parse(readFileSync("models/pocket/training/4k-tuning-encoder.json", "utf8"));
 
 /** What all share: the product's settings, in a run of minutes. */
 const BASE = {

@@ -2,6 +2,6 @@
 import type { StableDiffusionModel } from "@likeness/diffusion";
 
 export const pocketSampling = ({ resolution: side }: StableDiffusionModel) => ({
-  ...{ steps: 25, guidanceScale: 4, guidanceRescale: 0.7 },
+  ...{ steps: 25, guidanceScale: 5, guidanceRescale: 0.7 },
   ...{ width: side, height: side, numImages: 1 },
 });

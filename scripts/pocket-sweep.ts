@@ -88,7 +88,7 @@ const evaluation = {
   ...{ model: "models/pocket", set: "data/world/validation-24.safetensors", judge: "models/pocket-judge" },
   ...{ run: join(RUN, "evaluation"), out: "docs/results/pocket-sweep.md", seed: 1, images: 1 },
   ...{ subjects: 24, backbone: 0, sheet_subjects: 0 },
-  sampling: { batch_size: 10, guidance_rescale: 0.7 },
+  sampling: { batch_size: 10, guidance_scale: 5, guidance_rescale: 0.7 },
   methods: [
     { method: "class-word" },
     ...trained.flatMap(({ name, encoder }) => [

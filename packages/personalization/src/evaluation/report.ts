@@ -47,7 +47,10 @@ function backbone({ backbone: b, looks }: Summary): string {
   const body = looks.map((l) => tableRow([l.asked, String(l.prompts), ...told(l), ...told(l.truth)]));
   return [
     all,
-    [...headed(["look", "pictures", "subject", "place", "look", "true: subject", "place", "look"]), ...body].join("\n"),
+    [
+      ...headed(["look", "pictures", "subject", "place", "look", "true: subject", "true: place", "true: look"]),
+      ...body,
+    ].join("\n"),
   ].join("\n\n");
 }
 

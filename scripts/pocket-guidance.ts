@@ -11,7 +11,7 @@ import { join } from "node:path";
 
 const RUN = "runs/pocket-guidance";
 const REPORT = "docs/results/pocket-guidance.md";
-const scales = process.argv.length > 2 ? process.argv.slice(2).map(Number) : [3, 4, 5, 6, 8];
+const scales = process.argv.length > 2 ? process.argv.slice(2).map(Number) : [4, 5, 6];
 
 interface Measured {
   readonly backbone: Readonly<Record<"name" | "scene" | "place" | "look", number>>;

@@ -152,7 +152,7 @@ test("the numbers of a row are the means of its lines", () => {
   expect(rows[0]!.offsets.mean).toBe(0);
 });
 
-test("the base model's names are told look by look", async () => {
+test("the base model's names are told look by look", () => {
   const look = (right: number) => ({
     ...{ attribute: "look", right, names: ["none", "neon", "pixel art"] },
     captions: ["{1}", "{1} in neon", "pixel art of {1}"],
@@ -172,16 +172,25 @@ test("the base model's names are told look by look", async () => {
     record(3, named(1, { look: 0, place: 1 }), named(1, { look: 1, place: 0 })),
   ];
   const evaluation = open(configOf("whole", { methods: [{ method: "class-word" }] }));
-  const { looks } = summarize({
-    ...{ methods: [], set, records: { known: new Map(found.map((r) => [r.key, r])), add: () => {} } },
+  const measured = {
+    ...{
+      methods: [],
+      set: { ...evaluation.set, ...set },
+      records: { known: new Map(found.map((r) => [r.key, r])), add: () => {} },
+    },
     plan: { ...evaluation.plan, trials: [], shots: [], backbone: found.map(({ key }, prompt) => ({ key, prompt })) },
-  });
+  };
+  const { looks } = summarize(measured);
   expect(looks.map((l) => [l.asked, l.prompts, l.name, l.place, l.look])).toEqual([
     ["neon", 2, 0.5, 1, 0.5],
     ["none", 1, 1, Number.NaN, Number.NaN],
     ["pixel art", 1, 1, Number.NaN, 0],
   ]);
   expect(looks[0]!.truth).toMatchObject({ name: 1, place: 0, look: 1, scene: 2 / 3 });
+  const report = evaluationReport({ ...evaluation, ...measured }, "x", []);
+  expect(report).toContain(
+    "| neon | 2 | 50.0% | 100.0% | 50.0% | 100.0% | 0.0% | 100.0% |\n| none | 1 | 100.0% |  |  | 0.0% |  |  |",
+  );
 });
 
 test("what is measured isn't measured again; a new row and a torn line are", async () => {

@@ -16,7 +16,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 
 interface Judged {
   readonly caption: string;
-  readonly choices: readonly { attribute: string; right: number; captions: readonly string[] }[];
+  readonly choices: readonly { attribute: string; right: number; captions: readonly string[]; names?: string[] }[];
 }
 const options: EvaluationSetOptions = { split: "held-out", seed: 5, backbone: 40, trained: [{ seed: 1, count: 500 }] };
 const content = evaluationContent(options);
@@ -47,9 +47,10 @@ test("the right caption is the prompt's own, among all places, looks and counts 
     count: 3,
   };
   for (const { caption, choices } of [...content.prompts, ...content.backbone.prompts] as Judged[])
-    for (const { attribute, right, captions } of choices) {
+    for (const { attribute, right, captions, names } of choices) {
       expect(captions[right]).toBe(caption);
       expect(new Set(captions).size).toBe(sizes[attribute]);
+      if (attribute !== "count") expect(new Set(names).size).toBe(sizes[attribute]);
     }
 });
 

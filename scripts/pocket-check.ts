@@ -33,7 +33,7 @@ import {
   openJudge,
 } from "../packages/personalization/src/evaluation/judges.ts";
 import { type EvaluationSet, openEvaluationSet } from "../packages/personalization/src/evaluation/set.ts";
-import { LOOKS } from "../packages/world/src/looks.ts";
+import { lookOf } from "../packages/personalization/src/evaluation/summary.ts";
 
 const BATCH = 32;
 const SCENES = 512;
@@ -100,8 +100,7 @@ async function naming(judge: OpenJudge, set: EvaluationSet, scenes: Uint8Array[]
     const prompt = set.backbone.prompts[i]!;
     const { rank, attributes } = await judgeBackbone(judge, scene, prompt, set.backbone.names);
     tell({ subject: Number(rank === 1), subject_top5: Number(rank <= 5), ...attributes });
-    const look = prompt.choices.find(({ attribute }) => attribute === "look");
-    if (look) tell({ [LOOKS[look.right]!]: attributes.look! });
+    if (attributes.look !== undefined) tell({ [lookOf(prompt)]: attributes.look });
   }
   const seen = await judge.picture.embed(photos);
   for (const [i, { instance }] of set.subjects.entries()) {

@@ -8,6 +8,7 @@
 import { spawnSync } from "node:child_process";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { SAMPLING } from "./pocket-sampling.ts";
 
 const RUN = "runs/pocket-guidance";
 const REPORT = "docs/results/pocket-guidance.md";
@@ -23,7 +24,7 @@ function measure(guidance_scale: number): Measured {
   const config = {
     ...{ model: "models/pocket", set: "data/world/validation-24.safetensors", judge: "models/pocket-judge" },
     ...{ run: RUN, out: path.replace(/json$/, "md"), seed: 1, images: 1, backbone: 200, sheet_subjects: 0 },
-    sampling: { batch_size: 10, guidance_rescale: 0.7, guidance_scale },
+    sampling: { ...SAMPLING, guidance_scale },
     methods: [{ method: "date", mask: "plain" }],
   };
   writeFileSync(path, JSON.stringify(config, null, 2));
@@ -43,7 +44,7 @@ const rows = scales.map((scale) => {
 const report = `# Guidance of the pocket model
 
 Written by \`node --import tsx scripts/pocket-guidance.ts\`: the base model on 200 prompts about trained subjects, and 24 subjects of the validation split after
-twelve steps with a mask on plain backgrounds, ten prompts each. All with 25 steps of sampling and guidance rescaled by 0.7.
+twelve steps with a mask on plain backgrounds, ten prompts each. All with ${SAMPLING.steps} steps of sampling and guidance rescaled by ${SAMPLING.guidance_rescale}.
 
 | guidance | subject | place | look | places and looks | taught: top-5 | prompt | top-5 × prompt |
 |---:|---:|---:|---:|---:|---:|---:|---:|

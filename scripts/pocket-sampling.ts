@@ -1,7 +1,10 @@
-/** How the scripts draw with the pocket model. Its schedule ends without signal, so guidance is rescaled. */
+/** How the scripts draw with the pocket model: as its evaluation does. Its schedule ends without signal, so guidance is rescaled. */
 import type { StableDiffusionModel } from "@likeness/diffusion";
+import { readEvaluationConfig } from "@likeness/personalization";
+
+export const { sampling: SAMPLING } = readEvaluationConfig("models/pocket/training/6-evaluation.json");
 
 export const pocketSampling = ({ resolution: side }: StableDiffusionModel) => ({
-  ...{ steps: 25, guidanceScale: 5, guidanceRescale: 0.7 },
+  ...{ steps: SAMPLING.steps, guidanceScale: SAMPLING.guidance_scale, guidanceRescale: SAMPLING.guidance_rescale },
   ...{ width: side, height: side, numImages: 1 },
 });

@@ -11,6 +11,7 @@
 import { spawnSync } from "node:child_process";
 import { existsSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { SAMPLING } from "./pocket-sampling.ts";
 
 const RUN = "runs/pocket-sweep";
 const product = JSON.parse(readFileSync("models/pocket/training/4k-tuning-encoder.json", "utf8"));
@@ -88,7 +89,7 @@ const evaluation = {
   ...{ model: "models/pocket", set: "data/world/validation-24.safetensors", judge: "models/pocket-judge" },
   ...{ run: join(RUN, "evaluation"), out: "docs/results/pocket-sweep.md", seed: 1, images: 1 },
   ...{ subjects: 24, backbone: 0, sheet_subjects: 0 },
-  sampling: { batch_size: 10, guidance_scale: 5, guidance_rescale: 0.7 },
+  sampling: SAMPLING,
   methods: [
     { method: "class-word" },
     ...trained.flatMap(({ name, encoder }) => [

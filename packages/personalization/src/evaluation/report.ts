@@ -44,14 +44,9 @@ function backbone({ backbone: b, looks }: Summary): string {
   const all = `## The base model\n\nOf ${b.prompts} pictures, one a prompt, the judge names ${names(b)}. Of true pictures for the same prompts: ${names(b.truth)}.`;
   if (looks.length < 2) return all;
   const told = (n: Naming): string[] => [n.name, n.place, n.look].map(percent);
-  const body = looks.map((l) => tableRow([l.asked, String(l.prompts), ...told(l), ...told(l.truth)]));
-  return [
-    all,
-    [
-      ...headed(["look", "pictures", "subject", "place", "look", "true: subject", "true: place", "true: look"]),
-      ...body,
-    ].join("\n"),
-  ].join("\n\n");
+  const head = ["look", "pictures", "subject", "place", "look", "true: subject", "true: place", "true: look"];
+  const body = looks.map((l) => [l.asked, String(l.prompts), ...told(l), ...told(l.truth)]);
+  return `${all}\n\n${markdown(head, body)}`;
 }
 
 function methods({ rows, photos }: Summary, plan: Plan): string {
@@ -167,14 +162,16 @@ function table(
   const body = rows.map((r) => {
     const why = r.method.skipped ?? (r.subjects === 0 ? "not measured" : undefined);
     const some = r.subjects < subjects ? ` (${r.subjects} subject${r.subjects === 1 ? "" : "s"})` : "";
-    if (why === undefined) return tableRow([`${r.method.name}${some}`, ...cells(r)]);
-    return tableRow([r.method.name, `skipped: ${why}`, ...head.slice(2).map(() => "")]);
+    if (why === undefined) return [`${r.method.name}${some}`, ...cells(r)];
+    return [r.method.name, `skipped: ${why}`, ...head.slice(2).map(() => "")];
   });
-  return [...headed(head), ...body].join("\n");
+  return markdown(head, body);
 }
 
-const tableRow = (texts: readonly string[]): string => `| ${texts.join(" | ")} |`;
-const headed = (head: readonly string[]): string[] => [tableRow(head), `|${head.map(() => "---|").join("")}`];
+function markdown(head: readonly string[], body: readonly (readonly string[])[]): string {
+  const line = (texts: readonly string[]): string => `| ${texts.join(" | ")} |`;
+  return [line(head), `|${head.map(() => "---|").join("")}`, ...body.map(line)].join("\n");
+}
 
 const measured = (rows: readonly Row[]): Row[] => rows.filter((r) => r.subjects > 0);
 

@@ -185,8 +185,8 @@ function namingOf(named: readonly Named[]): Naming {
   };
 }
 
-/** What the set calls the look that a prompt asks for. */
-function lookOf({ choices }: { readonly choices: readonly Choice[] }): string {
+/** What the set calls the look that a prompt asks for; "none" if it asks for none. */
+export function lookOf({ choices }: { readonly choices: readonly Choice[] }): string {
   const look = choices.find((c) => c.attribute === "look");
   return look === undefined ? "none" : (look.names ?? look.captions)[look.right]!;
 }

@@ -53,7 +53,15 @@ const latents = counterRandom(1, "latents").normal(COUNT * unet.config.in_channe
 
 for (const batchSize of values["batch-sizes"].split(",").map(Number)) {
   const runtime = await startRuntime({ device: values.device as Device });
-  const options = { batchSize, seed: 1, captionDropout: 0.1, snrGamma: 5, timestepSpread: 0.7, subjectWeight: 1 };
+  const options = {
+    batchSize,
+    seed: 1,
+    captionDropout: 0.1,
+    snrGamma: 5,
+    timestepSpread: 0.7,
+    subjectWeight: 1,
+    captionWeights: {},
+  };
   const task = denoiserTask(parts, data, latents, options, () => undefined);
   const params = task.variables.all();
   const optimizer = muon(params, grad(task.scalars.loss, params), {

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { multipliesBytes, readFloats, readSafetensorsHeader, writeSafetensors } from "@likeness/engine";
 import { FIXTURES, readGolden, relativeError } from "@likeness/engine/testing";
+import { readEvaluationConfig } from "@likeness/personalization";
 import sharp from "sharp";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { sizeFrom } from "../src/images/init-image.ts";
@@ -50,6 +51,19 @@ test.each<[string, string, string[], string]>([
   expect(parameters).toContain(`Sampler: ${scheduler}, CFG scale: 7.5, Seed: 5, Size: ${size}`);
   expect(parameters.includes("Denoising strength: 0.7")).toBe(more.length > 0);
   for (const made of ["out", "last.safetensors"]) rmSync(join(folder, made), { recursive: true });
+});
+
+test("steps and guidance are those that suit the model, unless a flag says otherwise", async () => {
+  const parametersOf = async (...more: string[]): Promise<string> => {
+    const made = await likeness("generate", "a red apple", "--model", POCKET, "--seed", "3", "--out", "suits", ...more);
+    return (readTexts(readFileSync(join(folder, made.out.trim()))) as { parameters: string }).parameters;
+  };
+  const suits = readEvaluationConfig(join(POCKET, "training", "6-evaluation.json")).sampling; // what the report is of
+  const { steps, guidance_scale: scale, guidance_rescale: rescale } = suits;
+  expect(await parametersOf()).toMatch(new RegExp(`Steps: ${steps}, .*CFG scale: ${scale}, CFG rescale: ${rescale},`));
+  const asked = await parametersOf("--steps", "2", "--guidance-scale", "3", "--guidance-rescale", "0");
+  expect(asked).toMatch(/Steps: 2, .*CFG scale: 3, Seed/);
+  rmSync(join(folder, "suits"), { recursive: true });
 });
 
 test.runIf(multipliesBytes() !== false)(

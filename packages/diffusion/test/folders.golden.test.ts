@@ -156,6 +156,11 @@ describe("one line that says what is wrong", () => {
       /^model \(.*model_index\.json\): needed Stable Diffusion 1\.x or 2\.x \(StableDiffusionPipeline\), found Stable Diffusion 3 \(StableDiffusion3Pipeline\)\. Other families aren't supported\. \[E_MODEL\]$/,
     ],
     [
+      "a guidance that is none",
+      () => writeFileSync(join(folder, "generation_config.json"), JSON.stringify({ guidance_rescale: 7 })),
+      /generation_config\.json: "guidance_rescale": found 7\./,
+    ],
+    [
       "another's text encoder",
       () => cpSync(join(FIXTURES, "models", "sd1", "text_encoder"), join(folder, "text_encoder"), { recursive: true }),
       /^text encoder \(.*\): needed width 8, which the UNet reads, found width 12\./,

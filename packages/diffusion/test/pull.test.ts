@@ -54,6 +54,11 @@ test("the parts that are needed, in the layout of the Hugging Face cache", async
   expect(tree(join(repo(), "blobs")).sort()).toEqual([...contents.keys()].sort());
 });
 
+test("what suits the model, where its folder says so", async () => {
+  await serve({ ...hubModel, "generation_config.json": '{"guidance_scale": 5}' });
+  expect(tree((await get()).folder)).toEqual(PARTS.toSpliced(1, 0, "generation_config.json"));
+});
+
 test("blobs, links and references are those that huggingface_hub makes (which reads ours: see the maker)", async () => {
   const golden = JSON.parse(readFileSync(new URL("../../../fixtures/hub-layout.json", import.meta.url), "utf8"));
   const maker = readFileSync(new URL("../../../fixtures/make/hub_layout.py", import.meta.url));

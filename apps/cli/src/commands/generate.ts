@@ -18,6 +18,9 @@ import { freeNumber } from "../output-names.ts";
 import { expectFile, expectNewFile, expectOutputFolder } from "../paths.ts";
 import { DEVICE, SEED } from "./shared-flags.ts";
 
+/** For a model whose folder doesn't say what suits it: what Stable Diffusion is drawn with. */
+const DEFAULTS = { steps: 30, guidanceScale: 7.5 };
+const OR_MODEL = "by default what the model's generation_config.json says, or";
 const BY_DEFAULT = "by default the init image's, or the model's";
 
 export default defineCommand({
@@ -39,26 +42,23 @@ export default defineCommand({
     negativePrompt: { type: "string", default: "", description: "what not to show", aliases: ["n"] },
     steps: {
       type: "integer",
-      default: 30,
       min: 1,
       max: 1000,
-      description: "sampling steps",
+      description: `sampling steps; ${OR_MODEL} ${DEFAULTS.steps}`,
       aliases: ["num-inference-steps"],
     },
     guidanceScale: {
       type: "number",
-      default: 7.5,
       min: 0,
       max: 100,
-      description: "classifier-free guidance; 1 or less is none",
+      description: `classifier-free guidance; 1 or less is none; ${OR_MODEL} ${DEFAULTS.guidanceScale}`,
       aliases: ["cfg-scale"],
     },
     guidanceRescale: {
       type: "number",
       min: 0,
       max: 1,
-      description:
-        "takes away what guidance saturates: 0, the default, none of it; 0.7 suits models of zero terminal SNR",
+      description: `takes away what guidance saturates; 0.7 suits models of zero terminal SNR; ${OR_MODEL} 0, none of it`,
       aliases: ["cfg-rescale"],
     },
     scheduler: {
@@ -136,8 +136,11 @@ export default defineCommand({
     const concept = conceptFile === undefined ? undefined : readConcept(conceptFile, base);
     const { model, settings: added } = adapted(base, options, progress.warn);
     if (concept) expectToken(prompt, concept.token);
-    const { steps, guidanceScale, guidanceRescale, negativePrompt, numImages, batchSize, scheduler, eta, clipSkip } =
-      options;
+    const { negativePrompt, numImages, batchSize, scheduler, eta, clipSkip } = options;
+    const suits = model.generationConfig;
+    const steps = options.steps ?? suits.num_inference_steps ?? DEFAULTS.steps;
+    const guidanceScale = options.guidanceScale ?? suits.guidance_scale ?? DEFAULTS.guidanceScale;
+    const guidanceRescale = options.guidanceRescale ?? suits.guidance_rescale;
     const { width, height, initImage } = await startOf(model, options);
     const seed = options.seed ?? randomInt(2 ** 32 - 1);
     const sampler = model.scheduler(scheduler); // checked before the runtime starts, and so are the steps

@@ -35,7 +35,8 @@ export function selectFiles(names: readonly string[], options: SelectOptions): s
   }
   const plain = /^[^/]+\/[^/]+\.(json|txt)$/;
   const texts = names.filter((n) => plain.test(n) && !n.includes(".index.") && parts.includes(n.split("/")[0]!));
-  return ["model_index.json", ...texts, ...weights.flatMap((w) => w.files)];
+  const ours = names.filter((n) => n === "generation_config.json");
+  return ["model_index.json", ...ours, ...texts, ...weights.flatMap((w) => w.files)];
 }
 
 interface Weights {

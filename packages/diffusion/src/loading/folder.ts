@@ -3,6 +3,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { LikenessError } from "@likeness/engine";
 import { CLIPTextConfig, CLIPVisionConfig } from "../config/clip.ts";
+import { GenerationConfig } from "../config/generation.ts";
 import { ModelIndex } from "../config/model-index.ts";
 import { readConfig, readJson } from "../config/parse.ts";
 import { UNet2DConditionConfig } from "../config/unet.ts";
@@ -26,6 +27,7 @@ export function folderConfigs(folder: string) {
     text: config(CLIPTextConfig, "text_encoder"),
     schedulerFile,
     schedulerConfig: readJson(schedulerFile),
+    generationConfig: generationOf(folder),
   };
 }
 
@@ -38,7 +40,7 @@ export function folderParts(folder: string, { variant, tokenizer, config }: Load
       needed: "a model in a single file",
       found: `${folder}, a folder, which has its own configs`,
     });
-  const { unet, vae, text, schedulerConfig, schedulerFile } = folderConfigs(folder);
+  const { unet, vae, text, schedulerConfig, schedulerFile, generationConfig } = folderConfigs(folder);
   const files = (part: string, stem: string): WeightFiles => weightFiles(join(folder, part), stem, variant);
   const found = {
     unet: files("unet", "diffusion_pytorch_model"),
@@ -59,7 +61,13 @@ export function folderParts(folder: string, { variant, tokenizer, config }: Load
     tokenizer: loadCLIPTokenizer(tokenizer ?? join(folder, "tokenizer")),
     schedulerConfig,
     schedulerFile,
+    generationConfig,
   };
+}
+
+function generationOf(folder: string): GenerationConfig {
+  const path = join(folder, "generation_config.json");
+  return existsSync(path) ? readConfig(GenerationConfig, path) : {};
 }
 
 function readIndex(folder: string): void {

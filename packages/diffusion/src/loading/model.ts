@@ -1,5 +1,6 @@
 /** What a loaded model is, whatever files it came from. */
 import type { CLIPTextConfig, CLIPVisionConfig } from "../config/clip.ts";
+import type { GenerationConfig } from "../config/generation.ts";
 import type { UNet2DConditionConfig } from "../config/unet.ts";
 import type { AutoencoderKLConfig } from "../config/vae.ts";
 import type { Scheduler } from "../schedulers/index.ts";
@@ -34,6 +35,8 @@ export interface StableDiffusionModel {
   /** Only in folders that carry one, or as named when loading. */
   readonly imageEncoder: Component<CLIPVisionConfig> | undefined;
   readonly tokenizer: CLIPTokenizer;
+  /** What its folder says of steps and guidance; nothing where there is no generation_config.json. */
+  readonly generationConfig: GenerationConfig;
   /** Whether it was loaded so that the UNet multiplies in 8 bits. */
   readonly int8: boolean;
   /** The model's own scheduler, or another by name. */
@@ -48,7 +51,7 @@ export interface StableDiffusionModel {
 
 export type Parts = Pick<
   StableDiffusionModel,
-  "folder" | "name" | "unet" | "vae" | "textEncoder" | "imageEncoder" | "tokenizer"
+  "folder" | "name" | "unet" | "vae" | "textEncoder" | "imageEncoder" | "tokenizer" | "generationConfig"
 > & {
   /** Content and place of scheduler_config.json. */
   readonly schedulerConfig: unknown;

@@ -58,6 +58,7 @@ export function singleFileParts(file: string, { variant, tokenizer, config, pred
     tokenizer: tokenizerFor(file, generation, tokenizer, config),
     schedulerConfig: described?.schedulerConfig ?? ldmSchedulerConfig(predicts),
     schedulerFile: described?.schedulerFile ?? file,
+    generationConfig: described?.generationConfig ?? {},
   };
 }
 

@@ -78,6 +78,8 @@ export const UnetTraining = z.strictObject({
   timestep_spread: z.number().positive().max(1).default(1),
   /** How much more an error counts where tensor `masks` of the data shows the subject; 1 needs no masks. */
   subject_weight: z.number().min(1).default(1),
+  /** How much more a picture counts whose caption has one of these texts: the largest that applies, else 1. */
+  caption_weights: z.record(z.string().min(1), z.number().positive()).default({}),
 });
 
 export const JudgeTraining = z.strictObject({

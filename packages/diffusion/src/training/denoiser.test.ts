@@ -5,7 +5,7 @@ import { counterRandom, readSafetensorsHeader, startRuntime, writeSafetensors } 
 import { FIXTURES, readLog } from "@likeness/engine/testing";
 import { afterAll, expect, test } from "vitest";
 import { loadModel } from "../loading.ts";
-import { noiseLevels, timestepAt } from "./denoiser.ts";
+import { captionWeight, noiseLevels, timestepAt } from "./denoiser.ts";
 import { readTrainingConfig, runTraining } from "./run.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "denoiser-"));
@@ -28,6 +28,12 @@ test("timesteps: uniform at spread 1, closer to the middle and symmetric below, 
   expect(of(1)).toEqual([0, 100, 250, 500, 750, 900, 999]);
   // odds 1/9 and 1/3 to the power of 1/2: 1 in 4 and 1 in 2.732
   expect(of(0.5)).toEqual([0, 250, 366, 500, 633, 750, 999]);
+});
+
+test("a picture counts as much as the heaviest text of its caption, and 1 without any", () => {
+  const weights = { pencil: 3, sketch: 2, snow: 0.5 };
+  const captions = ["a pencil sketch of a fox", "a sketch of a fox", "a fox in snow", "a fox", ""];
+  expect(captions.map((c) => captionWeight(c, weights))).toEqual([3, 2, 0.5, 1, 1]);
 });
 
 test("an error counts more where a mask shows the subject, as much as elsewhere where it shows it everywhere", async () => {
@@ -75,6 +81,9 @@ test("an error counts more where a mask shows the subject, as much as elsewhere 
   expect(await losses("all", { subject_weight: 3 })).toEqual(plain.map((x) => expect.closeTo(x, 3)));
   const [half] = await losses("half", { subject_weight: 3 });
   expect(Math.abs(half! / plain[0]! - 1)).toBeGreaterThan(1e-3);
+  const known = await losses("none", { caption_dropout: 0 });
+  const weighed = await losses("none", { caption_dropout: 0, caption_weights: { fox: 2, wolf: 5 } });
+  expect(weighed[0]).toBeCloseTo(2 * known[0]!, 4);
   const muon = await losses("none", { optimizer: "muon" });
   expect(muon[0]).toBe(plain[0]);
   expect(muon[1]).not.toBe(plain[1]);

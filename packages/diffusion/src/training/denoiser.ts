@@ -37,6 +37,8 @@ export interface DenoiserTrainingOptions {
   readonly timestepSpread: number;
   /** Weight of what tensor `masks` of the data covers; what it leaves has weight 1. */
   readonly subjectWeight: number;
+  /** Weights of pictures by a text that their caption has; a picture without any, or whose caption was dropped, has weight 1. */
+  readonly captionWeights: Readonly<Record<string, number>>;
 }
 
 export interface DenoiserParts {
@@ -144,15 +146,23 @@ export function denoiserTask(
       const texts = indices.map((i, n) => (drop[n]! < captionDropout ? "" : captions[i]!));
       const steps = drawTimesteps(random, b, parts.alphasCumprod.length, timestepSpread);
       const { input_ids } = tokenFeeds(tokenizer, texts);
+      const levels = noiseLevels(steps, parts.alphasCumprod, snrGamma, predictionType);
       return {
         latents: z,
         noise: random.normal(z.length),
         input_ids,
-        ...noiseLevels(steps, parts.alphasCumprod, snrGamma, predictionType),
+        ...levels,
+        weight: levels.weight.map((w, n) => w * captionWeight(texts[n]!, options.captionWeights)),
         ...subject.feeds(indices),
       };
     },
   };
+}
+
+/** The largest of the weights whose text is in the caption, or 1. */
+export function captionWeight(caption: string, weights: Readonly<Record<string, number>>): number {
+  const found = Object.entries(weights).filter(([text]) => caption.includes(text));
+  return found.length ? Math.max(...found.map(([, weight]) => weight)) : 1;
 }
 
 export interface SubjectWeights {

@@ -240,6 +240,7 @@ async function prepareDenoiser(
     snrGamma: config.snr_gamma,
     timestepSpread: config.timestep_spread,
     subjectWeight: config.subject_weight,
+    captionWeights: config.caption_weights,
   };
   return { task: denoiserTask(parts, data, latents, options, start) };
 }

@@ -59,9 +59,11 @@ test("steps and guidance are those that suit the model, unless a flag says other
     return (readTexts(readFileSync(join(folder, made.out.trim()))) as { parameters: string }).parameters;
   };
   const suits = readEvaluationConfig(join(POCKET, "training", "6-evaluation.json")).sampling; // what the report is of
-  const { steps, guidance_scale: scale, guidance_rescale: rescale } = suits;
-  expect(await parametersOf()).toMatch(new RegExp(`Steps: ${steps}, .*CFG scale: ${scale}, CFG rescale: ${rescale},`));
-  const asked = await parametersOf("--steps", "2", "--guidance-scale", "3", "--guidance-rescale", "0");
+  const { steps, guidance_scale: scale, guidance_rescale: rescale, guidance_stop: stop } = suits;
+  const cfg = `CFG scale: ${scale}, CFG rescale: ${rescale}, CFG stop: ${stop},`;
+  expect(await parametersOf()).toMatch(new RegExp(`Steps: ${steps}, .*${cfg}`));
+  const flags = ["--steps=2", "--guidance-scale=3", "--guidance-rescale=0", "--guidance-stop=1"];
+  const asked = await parametersOf(...flags);
   expect(asked).toMatch(/Steps: 2, .*CFG scale: 3, Seed/);
   rmSync(join(folder, "suits"), { recursive: true });
 });

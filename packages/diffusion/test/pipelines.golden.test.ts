@@ -19,6 +19,7 @@ interface Case {
   readonly clip_skip?: number;
   readonly eta?: number;
   readonly rescale?: number;
+  readonly stop?: number;
 }
 
 const golden = readGolden("pipelines");
@@ -55,6 +56,7 @@ function run(name: string, changes: Partial<GenerateOptions> = {}): ReturnType<t
       scheduler: c.scheduler,
       eta: c.eta,
       guidanceRescale: c.rescale,
+      guidanceStop: c.stop,
     },
     ...(c.strength !== undefined && { initImage: { data, strength: c.strength } }),
     ...changes,
@@ -85,6 +87,15 @@ test("three pictures in batches of two: the last batch is smaller, and each is i
   expect(relativeError(latents.subarray(0, two.length), two)).toBeLessThan(BAR);
   const third = await run("text/ddim", { numImages: 1, seed: Number(seed) + 2 });
   expect(relativeError(latents.subarray(two.length), third.latents)).toBeLessThan(1e-5);
+});
+
+test("guidance that stops before the first step that is made is none", async () => {
+  const { latents } = await run("unguided", { guidanceScale: 7.5, guidanceStop: 0.1 });
+  expect(relativeError(latents, golden.floats("unguided"))).toBeLessThan(BAR);
+  const late = await run("image/ddim", { guidanceStop: 0.4 }); // of five steps, the picture leaves out two
+  const none = await run("image/ddim", { guidanceScale: 1 });
+  expect(relativeError(late.latents, none.latents)).toBeLessThan(BAR);
+  expect(relativeError(none.latents, golden.floats("image/ddim"))).toBeGreaterThan(0.01);
 });
 
 test("what the text encoder can't read is told, as diffusers tells it", async () => {

@@ -61,6 +61,12 @@ export default defineCommand({
       description: `takes away what guidance saturates; 0.7 suits models of zero terminal SNR; ${OR_MODEL} 0, none of it`,
       aliases: ["cfg-rescale"],
     },
+    guidanceStop: {
+      type: "number",
+      min: 0,
+      max: 1,
+      description: `share of the steps, from the first on, that are guided; ${OR_MODEL} 1, all`,
+    },
     scheduler: {
       type: "string",
       hint: "NAME",
@@ -141,6 +147,7 @@ export default defineCommand({
     const steps = options.steps ?? suits.num_inference_steps ?? DEFAULTS.steps;
     const guidanceScale = options.guidanceScale ?? suits.guidance_scale ?? DEFAULTS.guidanceScale;
     const guidanceRescale = options.guidanceRescale ?? suits.guidance_rescale;
+    const guidanceStop = options.guidanceStop ?? suits.guidance_stop;
     const { width, height, initImage } = await startOf(model, options);
     const seed = options.seed ?? randomInt(2 ** 32 - 1);
     const sampler = model.scheduler(scheduler); // checked before the runtime starts, and so are the steps
@@ -161,6 +168,7 @@ export default defineCommand({
         Sampler: scheduler ?? nameOf(sampler.config),
         "CFG scale": guidanceScale,
         ...(guidanceRescale && { "CFG rescale": guidanceRescale }),
+        ...(guidanceStop !== undefined && guidanceStop < 1 && { "CFG stop": guidanceStop }),
         Seed: seed + i,
         Size: `${width}x${height}`,
         ...(eta !== undefined && { Eta: eta }),
@@ -183,7 +191,7 @@ export default defineCommand({
     try {
       const denoiser = concept ? conceptDenoiser(runtime, model, concept) : plainDenoiser(runtime, model, { clipSkip });
       const made = await generate(runtime, model, denoiser, {
-        ...{ prompt, negativePrompt, steps, scheduler, guidanceScale, guidanceRescale },
+        ...{ prompt, negativePrompt, steps, scheduler, guidanceScale, guidanceRescale, guidanceStop },
         ...{ width, height, numImages, batchSize, seed },
         ...{ eta, latents, initImage, signal },
         onCut: ({ cut, limit }) =>

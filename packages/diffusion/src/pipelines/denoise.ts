@@ -9,8 +9,8 @@ export interface DenoiseOptions {
   readonly latents: Float32Array;
   /** The first step that is made: later than 0 where a picture is the start. */
   readonly first?: number | undefined;
-  /** What the model says about the latents at time t, guidance included. */
-  predict(latents: Float32Array, t: number): Promise<Float32Array>;
+  /** What the model says about the latents at time t, which is that of step i of the plan, guidance included. */
+  predict(latents: Float32Array, t: number, i: number): Promise<Float32Array>;
   /** Fresh noise for schedulers that ask for it. */
   readonly noise?: (n: number) => Float32Array;
   /** DDIM's share of fresh noise in a step: 0, the default, to 1. */
@@ -36,7 +36,7 @@ export async function denoise({
   for (let i = first ?? 0; i < timesteps.length; i++) {
     const t = timesteps[i]!;
     signal?.throwIfAborted();
-    const output = await predict(plan.scaleModelInput(sample, i), t);
+    const output = await predict(plan.scaleModelInput(sample, i), t, i);
     const next = plan.step(output, i, sample, { eta, ...(noise && { noise }), ...(history && { history }) });
     sample = next.prevSample;
     history = next.history;
@@ -50,6 +50,11 @@ export interface Guidance {
   readonly scale: number;
   /** Of Lin et al. 2023: how far the guided prediction is brought back to the deviation of the conditional one; 0, the default, to 1. */
   readonly rescale?: number | undefined;
+  /**
+   * Share of the plan's steps that are guided, the first ones, where what is seen is decided: 1, the default, all of them
+   * (Kynkäänniemi et al. 2024, arXiv:2404.07724).
+   */
+  readonly stop?: number | undefined;
 }
 
 /**
@@ -79,6 +84,13 @@ export function guided(
 /** Prompts of a batch: with guidance the unconditional ones, then the others. */
 export const halvesOf = ({ scale }: Guidance): 1 | 2 => (scale > 1 ? 2 : 1);
 
+export interface GuidedOptions {
+  readonly pictures: number;
+  /** All steps of the plan, also those before an init image's first. */
+  readonly steps: number;
+  readonly signal?: AbortSignal | undefined;
+}
+
 /**
  * The prediction of so many pictures by a UNet's program, of inputs sample and timestep and what `prompts` feeds, which has the
  * rows of `halvesOf` this guidance.
@@ -87,14 +99,17 @@ export function guidedUNet(
   unet: Program,
   prompts: Feeds,
   guidance: Guidance,
-  { pictures, signal }: { readonly pictures: number; readonly signal?: AbortSignal | undefined },
+  { pictures, steps, signal }: GuidedOptions,
 ): DenoiseOptions["predict"] {
   const halves = halvesOf(guidance);
-  return async (z, t) => {
+  const stop = Math.floor((guidance.stop ?? 1) * steps);
+  return async (z, t, i) => {
     const sample = new Float32Array(halves * z.length);
     for (let at = 0; at < sample.length; at += z.length) sample.set(z, at);
     const timestep = new Float32Array(halves * pictures).fill(t);
     const y = (await unet.run({ sample, timestep, ...prompts }, { signal })).output as Float32Array;
-    return halves === 1 ? y : guided(y.subarray(0, z.length), y.subarray(z.length), guidance, pictures);
+    if (halves === 1) return y;
+    const conditional = y.subarray(z.length);
+    return i < stop ? guided(y.subarray(0, z.length), conditional, guidance, pictures) : conditional;
   };
 }

@@ -18,6 +18,8 @@ export interface GenerateOptions {
   readonly guidanceScale: number;
   /** How far a guided prediction is brought back to the deviation that it would have without guidance, 0 (the default) to 1. */
   readonly guidanceRescale?: number | undefined;
+  /** Share of the steps that are guided, from the first on: 1, the default, all; of a picture's start those count that it leaves out. */
+  readonly guidanceStop?: number | undefined;
   /** In pixels, multiples of the model's scaleFactor. */
   readonly width: number;
   readonly height: number;
@@ -69,7 +71,7 @@ export async function generate(
   const first = initImage && firstStep(options.steps, initImage.strength);
   const shape = [model.unet.config.in_channels, height / model.scaleFactor, width / model.scaleFactor];
   const size = shape.reduce((a, b) => a * b, 1);
-  const guidance = { scale: guidanceScale, rescale: options.guidanceRescale };
+  const guidance = { scale: guidanceScale, rescale: options.guidanceRescale, stop: options.guidanceStop };
   const prompts = halvesOf(guidance) === 2 ? [negativePrompt, prompt] : [prompt];
   const most = Math.min(numImages, options.batchSize ?? Math.max(1, Math.floor(PIXELS_AT_ONCE / (width * height))));
   const perBatch = plan.timesteps.length - (first ?? 0);
@@ -98,7 +100,7 @@ export async function generate(
     const batch = await denoise({
       ...{ plan, latents: start, first, noise: draw, eta: options.eta, signal },
       onStep: ({ step }) => options.onStep?.({ step: done + step, steps }),
-      predict: checked(model, guidedUNet(unet, read, guidance, { pictures: n, signal })),
+      predict: checked(model, guidedUNet(unet, read, guidance, { pictures: n, steps: plan.timesteps.length, signal })),
     });
     latents.set(batch, from * size);
     if (from + n === numImages) await unet.release(); // its memory serves the decoder
@@ -118,8 +120,8 @@ export function expectEta({ takesEta }: Scheduler, eta: number = 0): void {
 /** A prediction that is no number ends the run: with the name of the weight that spoils it, if there is one. */
 const checked =
   (model: StableDiffusionModel, predict: DenoiseOptions["predict"]): DenoiseOptions["predict"] =>
-  async (z, t) => {
-    const y = await predict(z, t);
+  async (z, t, i) => {
+    const y = await predict(z, t, i);
     expectFinite(y, "the UNet's prediction", model);
     return y;
   };

@@ -27,6 +27,7 @@ export const EvaluationConfig = z.strictObject({
       steps: z.int().positive().default(25),
       guidance_scale: z.number().nonnegative().default(4),
       guidance_rescale: z.number().min(0).max(1).optional(),
+      guidance_stop: z.number().min(0).max(1).optional(),
       scheduler: z.string().optional(),
       /** Pictures at once. */
       batch_size: z.int().positive().default(8),

@@ -27,8 +27,10 @@ export function evaluationReport(evaluation: Evaluation, command: string, sheets
 }
 
 function heading({ model, set, plan, config }: Evaluation, { commits, dates }: Summary, command: string): string {
-  const { steps, guidance_scale: g, guidance_rescale: phi, scheduler } = config.sampling;
-  const sampler = `${scheduler ?? "the model's scheduler"}, ${steps} steps, guidance ${g}${phi === undefined ? "" : `, rescaled ${phi}`}`;
+  const { steps, guidance_scale: g, guidance_rescale: phi, guidance_stop: stop, scheduler } = config.sampling;
+  const more = [phi !== undefined && `rescaled ${phi}`, stop !== undefined && `in the first ${percent(stop)} of them`];
+  const guidance = [`guidance ${g}`, ...more.filter((x) => x !== false)].join(", ");
+  const sampler = `${scheduler ?? "the model's scheduler"}, ${steps} steps, ${guidance}`;
   return [
     `# ${model.name}: personalization from one photo`,
     `Written by \`${command}\`. Model ${model.fingerprint}, seed ${plan.seed}, commit ${commits.join(", ")}, ${dates.join(", ")}. ` +

@@ -220,14 +220,18 @@ interface SamplerCache {
 
 /** The sampler for concepts of one kind, kept until another kind is asked for; undefined asks for the one that is open. */
 function samplerCache(runtime: Runtime, { model, config: { sampling } }: Evaluation): SamplerCache {
-  const { guidance_scale: guidanceScale, guidance_rescale: guidanceRescale, batch_size: batch, ...rest } = sampling;
+  const settings = {
+    ...{ steps: sampling.steps, scheduler: sampling.scheduler, batch: sampling.batch_size },
+    ...{ guidanceScale: sampling.guidance_scale, guidanceRescale: sampling.guidance_rescale },
+    guidanceStop: sampling.guidance_stop,
+  };
   let open: { readonly name: string; readonly sampler: Sampler } | undefined;
   const get = async (like: Like | undefined): Promise<Sampler | undefined> => {
     const name = like && [like.rank, like.loraAlpha, like.alphaBlend].join();
     if (like === undefined || open?.name === name) return open?.sampler;
     await open?.sampler.release();
     open = undefined;
-    const sampler = await openSampler(runtime, model, like, { ...rest, guidanceScale, guidanceRescale, batch });
+    const sampler = await openSampler(runtime, model, like, settings);
     open = { name: name!, sampler };
     return sampler;
   };

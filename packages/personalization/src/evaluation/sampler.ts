@@ -20,6 +20,7 @@ export interface SamplingSettings {
   readonly steps: number;
   readonly guidanceScale: number;
   readonly guidanceRescale?: number | undefined;
+  readonly guidanceStop?: number | undefined;
   readonly scheduler?: string | undefined;
   /** Pictures at once. */
   readonly batch: number;
@@ -46,9 +47,9 @@ export async function openSampler(
   runtime: Runtime,
   model: StableDiffusionModel,
   like: Pick<Concept, "rank" | "loraAlpha" | "alphaBlend">,
-  { steps, guidanceScale, guidanceRescale, scheduler, batch: b }: SamplingSettings,
+  { steps, guidanceScale, guidanceRescale, guidanceStop, scheduler, batch: b }: SamplingSettings,
 ): Promise<Sampler> {
-  const guidance = { scale: guidanceScale, rescale: guidanceRescale };
+  const guidance = { scale: guidanceScale, rescale: guidanceRescale, stop: guidanceStop };
   const halves = halvesOf(guidance);
   const programs = await compile(runtime, model, like, b, halves);
   const { all } = conceptVariables(model, like.rank);
@@ -66,7 +67,7 @@ export async function openSampler(
     const noise = drawsOf(jobs.map((j) => j.seed));
     const latents = await denoise({
       ...{ plan, latents: noise(b * size), noise, signal },
-      predict: guidedUNet(programs.unet, read, guidance, { pictures: b, signal }),
+      predict: guidedUNet(programs.unet, read, guidance, { pictures: b, steps: plan.timesteps.length, signal }),
     });
     const x = (await programs.decoder.run({ z: latents }, { signal })).x as Float32Array;
     const each = x.length / b;

@@ -272,9 +272,7 @@ test("pictures are those of generateConcept, alone or in a batch that isn't full
   for (const alphaBlend of [0.25, 1]) {
     const concept = { ...start, factors, alphaBlend };
     const sampler = await openSampler(runtime, model, concept, {
-      steps: 2,
-      guidanceScale: 3,
-      guidanceRescale: 0.7,
+      ...{ steps: 2, guidanceScale: 3, guidanceRescale: 0.7, guidanceStop: 0.5 },
       batch: 2,
     });
     const drawn = await sampler.draw(
@@ -282,7 +280,8 @@ test("pictures are those of generateConcept, alone or in a batch that isn't full
       prompts.map((prompt, i) => ({ prompt, seed: 5 + i })),
     );
     await sampler.release();
-    const size = { width: SIDE, height: SIDE, numImages: 1, steps: 2, guidanceScale: 3, guidanceRescale: 0.7 };
+    const guidance = { guidanceScale: 3, guidanceRescale: 0.7, guidanceStop: 0.5 };
+    const size = { width: SIDE, height: SIDE, numImages: 1, steps: 2, ...guidance };
     for (const [i, prompt] of prompts.entries()) {
       const { images } = await generateConcept(runtime, model, concept, { prompt, ...size, seed: 5 + i });
       const off = Math.max(...images[0]!.map((x, j) => Math.abs(x - drawn[i]![j]!)));

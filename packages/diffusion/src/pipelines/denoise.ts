@@ -84,6 +84,10 @@ export function guided(
 /** Prompts of a batch: with guidance the unconditional ones, then the others. */
 export const halvesOf = ({ scale }: Guidance): 1 | 2 => (scale > 1 ? 2 : 1);
 
+/** Of those, the ones that step i of so many is made with: all, or from where guidance stops the last. */
+export const halvesAt = (guidance: Guidance, i: number, steps: number): 1 | 2 =>
+  i < Math.floor((guidance.stop ?? 1) * steps) ? halvesOf(guidance) : 1;
+
 export interface GuidedOptions {
   readonly pictures: number;
   /** All steps of the plan, also those before an init image's first. */
@@ -92,24 +96,25 @@ export interface GuidedOptions {
 }
 
 /**
- * The prediction of so many pictures by a UNet's program, of inputs sample and timestep and what `prompts` feeds, which has the
- * rows of `halvesOf` this guidance.
+ * The prediction of so many pictures by a UNet.
+ * @param unet its program of so many rows, of inputs sample and timestep and what `prompts` feeds
+ * @param prompts feeds with the rows of `halvesOf` this guidance
  */
 export function guidedUNet(
-  unet: Program,
+  unet: (rows: number) => Promise<Program>,
   prompts: Feeds,
   guidance: Guidance,
   { pictures, steps, signal }: GuidedOptions,
 ): DenoiseOptions["predict"] {
-  const halves = halvesOf(guidance);
-  const stop = Math.floor((guidance.stop ?? 1) * steps);
+  const ends = Object.entries(prompts).map(([name, x]) => [name, x.subarray(x.length - x.length / halvesOf(guidance))]);
+  const conditional = Object.fromEntries(ends) as Feeds;
   return async (z, t, i) => {
+    const halves = halvesAt(guidance, i, steps);
     const sample = new Float32Array(halves * z.length);
     for (let at = 0; at < sample.length; at += z.length) sample.set(z, at);
-    const timestep = new Float32Array(halves * pictures).fill(t);
-    const y = (await unet.run({ sample, timestep, ...prompts }, { signal })).output as Float32Array;
-    if (halves === 1) return y;
-    const conditional = y.subarray(z.length);
-    return i < stop ? guided(y.subarray(0, z.length), conditional, guidance, pictures) : conditional;
+    const rows = halves * pictures;
+    const feeds = { sample, timestep: new Float32Array(rows).fill(t), ...(halves === 1 ? conditional : prompts) };
+    const y = (await (await unet(rows)).run(feeds, { signal })).output as Float32Array;
+    return halves === 1 ? y : guided(y.subarray(0, z.length), y.subarray(z.length), guidance, pictures);
   };
 }

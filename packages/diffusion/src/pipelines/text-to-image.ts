@@ -5,7 +5,7 @@ import type { StableDiffusionModel } from "../loading.ts";
 import { decode } from "../models/autoencoder-kl.ts";
 import { type Scheduler, SchedulerError } from "../schedulers/index.ts";
 import { toPixels } from "../training/data.ts";
-import { type DenoiseOptions, denoise, guidedUNet, halvesOf } from "./denoise.ts";
+import { type DenoiseOptions, denoise, guidedUNet, halvesAt, halvesOf } from "./denoise.ts";
 import type { Denoiser } from "./denoiser.ts";
 import { drawsOf } from "./draws.ts";
 import { encodeImage, firstStep, type InitImage, noisyLatents } from "./image-to-image.ts";
@@ -79,18 +79,15 @@ export async function generate(
 
   const posterior = initImage && (await encodeImage(runtime, model, initImage, [width, height], signal));
   // the text encoder's graph is made while the UNet's is loaded
-  const both = [compileUNet(runtime, denoiser, prompts.length * most, shape), denoiser.condition(prompts)] as const;
-  let [unet, condition] = await Promise.all(both);
+  const unet = unetPrograms(runtime, denoiser, shape);
+  const firstRows = most * halvesAt(guidance, first ?? 0, plan.timesteps.length);
+  const [, condition] = await Promise.all([unet.of(firstRows), denoiser.condition(prompts)]);
   tellCut(model, prompts, options);
   options.onStep?.({ step: 0, steps });
   const latents = new Float32Array(numImages * size);
   const images: Uint8Array[] = [];
   for (let from = 0, done = 0; from < numImages; from += most, done += perBatch) {
     const n = Math.min(most, numImages - from);
-    if (n < most) {
-      await unet.release();
-      unet = await compileUNet(runtime, denoiser, prompts.length * n, shape);
-    }
     const draw = drawsOf(Array.from({ length: n }, (_, i) => seed + from + i));
     const read = Object.fromEntries(Object.entries(condition).map(([name, x]) => [name, repeat(x, prompts.length, n)]));
     const given = options.latents?.slice(from * size, (from + n) * size);
@@ -100,7 +97,10 @@ export async function generate(
     const batch = await denoise({
       ...{ plan, latents: start, first, noise: draw, eta: options.eta, signal },
       onStep: ({ step }) => options.onStep?.({ step: done + step, steps }),
-      predict: checked(model, guidedUNet(unet, read, guidance, { pictures: n, steps: plan.timesteps.length, signal })),
+      predict: checked(
+        model,
+        guidedUNet(unet.of, read, guidance, { pictures: n, steps: plan.timesteps.length, signal }),
+      ),
     });
     latents.set(batch, from * size);
     if (from + n === numImages) await unet.release(); // its memory serves the decoder
@@ -134,9 +134,21 @@ function tellCut({ tokenizer }: StableDiffusionModel, prompts: readonly string[]
   }
 }
 
-function compileUNet(runtime: Runtime, denoiser: Denoiser, batch: number, shape: readonly number[]): Promise<Program> {
-  const output = denoiser.build(input("sample", [batch, ...shape]), input("timestep", [batch]));
-  return runtime.compile({ outputs: { output } });
+/** The UNet's program for a number of rows; another number takes its place, as a large one has no room beside it. */
+function unetPrograms(runtime: Runtime, denoiser: Denoiser, shape: readonly number[]) {
+  let open: { readonly rows: number; readonly program: Program } | undefined;
+  const release = async (): Promise<void> => {
+    await open?.program.release();
+    open = undefined;
+  };
+  const of = async (rows: number): Promise<Program> => {
+    if (open?.rows === rows) return open.program;
+    await release();
+    const output = denoiser.build(input("sample", [rows, ...shape]), input("timestep", [rows]));
+    open = { rows, program: await runtime.compile({ outputs: { output } }) };
+    return open.program;
+  };
+  return { of, release };
 }
 
 /** Each of the equal parts n times in a row. */

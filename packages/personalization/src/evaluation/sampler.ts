@@ -4,6 +4,7 @@ import {
   denoise,
   drawsOf,
   guidedUNet,
+  halvesAt,
   halvesOf,
   type StableDiffusionModel,
   tokenTable,
@@ -51,9 +52,11 @@ export async function openSampler(
 ): Promise<Sampler> {
   const guidance = { scale: guidanceScale, rescale: guidanceRescale, stop: guidanceStop };
   const halves = halvesOf(guidance);
-  const programs = await compile(runtime, model, like, b, halves);
-  const { all } = conceptVariables(model, like.rank);
   const plan = model.scheduler(scheduler).setTimesteps(steps);
+  const total = plan.timesteps.length;
+  const rows = new Set(Array.from({ length: total }, (_, i) => b * halvesAt(guidance, i, total)));
+  const programs = await compile(runtime, model, like, b, { prompts: b * halves, rows: [...rows] });
+  const { all } = conceptVariables(model, like.rank);
   const side = model.resolution;
   const size = programs.shape.reduce((x, y) => x * y, 1);
 
@@ -67,7 +70,7 @@ export async function openSampler(
     const noise = drawsOf(jobs.map((j) => j.seed));
     const latents = await denoise({
       ...{ plan, latents: noise(b * size), noise, signal },
-      predict: guidedUNet(programs.unet, read, guidance, { pictures: b, steps: plan.timesteps.length, signal }),
+      predict: guidedUNet(programs.unet, read, guidance, { pictures: b, steps: total, signal }),
     });
     const x = (await programs.decoder.run({ z: latents }, { signal })).x as Float32Array;
     const each = x.length / b;
@@ -87,15 +90,17 @@ export async function openSampler(
       return pictures;
     },
     release: async () => {
-      for (const program of [programs.text, programs.unet, programs.decoder]) await program.release();
+      for (const program of programs.all) await program.release();
     },
   };
 }
 
 interface Programs {
   readonly text: Program;
-  readonly unet: Program;
+  /** For each of the numbers of rows. */
+  unet(rows: number): Promise<Program>;
   readonly decoder: Program;
+  readonly all: readonly Program[];
   /** Of one picture's latents. */
   readonly shape: readonly number[];
 }
@@ -105,12 +110,12 @@ async function compile(
   model: StableDiffusionModel,
   { rank, loraAlpha, alphaBlend: alpha }: Pick<Concept, "rank" | "loraAlpha" | "alphaBlend">,
   b: number,
-  halves: number,
+  { prompts, rows }: { readonly prompts: number; readonly rows: readonly number[] },
 ): Promise<Programs> {
   const { weights: w, config } = model.textEncoder;
   const { v, factors } = conceptVariables(model, rank);
-  const rows = halves * b;
-  const states = [rows, model.tokenizer.modelMaxLength];
+  const length = model.tokenizer.modelMaxLength;
+  const states = [prompts, length];
   const prompt = { ids: input("ids", states, "int32"), mask: input("mask", states) };
   const hardRow = reshape(gather(tokenTable(w, config), input("hard_id", [1], "int32")), [config.hidden_size]);
   const read = {
@@ -120,22 +125,20 @@ async function compile(
   const shape = [model.unet.config.in_channels, model.resolution, model.resolution].map((n, i) =>
     i === 0 ? n : n / model.scaleFactor,
   );
-  const context = (name: string) => input(name, [...states, config.hidden_size]);
-  const output = personalUNet(model, {
-    sample: input("sample", [rows, ...shape]),
-    timestep: input("timestep", [rows]),
-    softContext: context("soft_context"),
-    hardContext: context("hard_context"),
-    factors,
-    scale: loraAlpha / rank,
-    alpha,
-  });
+  const unetOf = (n: number): Promise<Program> => {
+    const context = (name: string) => input(name, [n, length, config.hidden_size]);
+    const output = personalUNet(model, {
+      ...{ sample: input("sample", [n, ...shape]), timestep: input("timestep", [n]) },
+      ...{ softContext: context("soft_context"), hardContext: context("hard_context") },
+      ...{ factors, scale: loraAlpha / rank, alpha },
+    });
+    return runtime.compile({ outputs: { output } });
+  };
   const { vae } = model;
   const x = decode(vae.weights, vae.config, div(input("z", [b, ...shape]), vae.config.scaling_factor));
-  return {
-    text: await runtime.compile({ outputs: read }),
-    unet: await runtime.compile({ outputs: { output } }),
-    decoder: await runtime.compile({ outputs: { x } }),
-    shape,
-  };
+  const text = await runtime.compile({ outputs: read });
+  const unets = new Map<number, Program>();
+  for (const n of rows) unets.set(n, await unetOf(n));
+  const decoder = await runtime.compile({ outputs: { x } });
+  return { text, unet: async (n) => unets.get(n)!, decoder, all: [text, ...unets.values(), decoder], shape };
 }

@@ -14,7 +14,7 @@ import { join } from "node:path";
 import { SAMPLING } from "./pocket-sampling.ts";
 
 const RUN = "runs/pocket-sweep";
-const product = JSON.parse(readFileSync("models/pocket/training/4k-tuning-encoder.json", "utf8"));
+const product = JSON.parse(readFileSync("models/pocket/training/4l-tuning-encoder.json", "utf8"));
 
 /** What all share: the product's settings, in a run of minutes. */
 const BASE = {

@@ -62,6 +62,7 @@ const TRAINED = [
   { seed: 15, count: 120_000, portraits: 0.5, looks: 0.45 },
   { seed: 16, count: 160_000, portraits: 0.5, looks: 0.45 },
   { seed: 20, count: 160_000, portraits: 0.4, looks: 0.6 },
+  { seed: 22, count: 160_000, portraits: 0.4, looks: 0.6 },
 ];
 
 /** Fewer aren't worth a process, which reads all sprites. */

@@ -4,7 +4,7 @@ export * from "./baselines/spec.ts";
 export * from "./concept.ts";
 export { MOST_CUT_OUTS } from "./cut-outs.ts";
 export * from "./encoder-file.ts";
-export { type EvaluationConfig, readEvaluationConfig } from "./evaluation/config.ts";
+export { type EvaluationConfig, readEvaluationConfig, samplingOptions } from "./evaluation/config.ts";
 export type { Measured, RecordFile, RunRecord, TimingRecord } from "./evaluation/records.ts";
 export { evaluationReport, type SheetLink } from "./evaluation/report.ts";
 export {

@@ -44,6 +44,13 @@ export const EvaluationConfig = z.strictObject({
 });
 export type EvaluationConfig = z.output<typeof EvaluationConfig>;
 
+/** `sampling` as a generator takes it. */
+export const samplingOptions = (sampling: EvaluationConfig["sampling"]) => ({
+  ...{ steps: sampling.steps, scheduler: sampling.scheduler },
+  ...{ guidanceScale: sampling.guidance_scale, guidanceRescale: sampling.guidance_rescale },
+  guidanceStop: sampling.guidance_stop,
+});
+
 /** @throws ConfigError */
 export const readEvaluationConfig = (path: string): EvaluationConfig =>
   parseConfig(EvaluationConfig, readJson(path), path);

@@ -13,7 +13,7 @@ import { createMethod, type Method } from "../baselines/method.ts";
 import { type Concept, readConcept, writeConcept } from "../concept.ts";
 import { PLACEHOLDER } from "../prompts.ts";
 import { readWords, shapeOf, type Words } from "./collapse.ts";
-import type { EvaluationConfig } from "./config.ts";
+import { type EvaluationConfig, samplingOptions } from "./config.ts";
 import { instanceRank, judgeBackbone, judgeCell, type OpenJudge, openJudge } from "./judges.ts";
 import { keysOf, type Plan, planOf, type Shot, type Trial } from "./protocol.ts";
 import { type CellRecord, keepRecords, openRecords, type RecordFile } from "./records.ts";
@@ -220,11 +220,7 @@ interface SamplerCache {
 
 /** The sampler for concepts of one kind, kept until another kind is asked for; undefined asks for the one that is open. */
 function samplerCache(runtime: Runtime, { model, config: { sampling } }: Evaluation): SamplerCache {
-  const settings = {
-    ...{ steps: sampling.steps, scheduler: sampling.scheduler, batch: sampling.batch_size },
-    ...{ guidanceScale: sampling.guidance_scale, guidanceRescale: sampling.guidance_rescale },
-    guidanceStop: sampling.guidance_stop,
-  };
+  const settings = { ...samplingOptions(sampling), batch: sampling.batch_size };
   let open: { readonly name: string; readonly sampler: Sampler } | undefined;
   const get = async (like: Like | undefined): Promise<Sampler | undefined> => {
     const name = like && [like.rank, like.loraAlpha, like.alphaBlend].join();

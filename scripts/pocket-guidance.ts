@@ -1,6 +1,7 @@
 /**
  * Compares steps of sampling, guidance scales and where guidance stops on subjects of the validation split: what the base model
- * draws for 200 prompts, and taught subjects after twelve steps of tuning. Writes docs/results/pocket-guidance.md; what is measured is kept in runs/pocket-guidance.
+ * draws for 500 prompts, and taught subjects after twelve steps of tuning. Writes docs/results/pocket-guidance.md; what is measured is
+ * kept in runs/pocket-guidance.
  *
  *     node --import tsx packages/world/src/main.ts --evaluation --split validation --count 24 --seed 6 --out data/world/validation-24.safetensors
  *     node --import tsx scripts/pocket-guidance.ts
@@ -18,7 +19,7 @@ const SETTINGS = [
   { guidance_scale: 4 },
   { guidance_scale: 6 },
   { guidance_stop: 1 },
-  { guidance_stop: 0.85 },
+  { guidance_stop: 0.7 },
   { guidance_stop: 0.5 },
   { steps: 25 },
   { steps: 25, guidance_stop: 1 },
@@ -34,7 +35,7 @@ function measure(sampling: typeof SAMPLING): Measured {
   const path = join(RUN, `${steps}-steps-${scale}-until-${stop}.json`);
   const config = {
     ...{ model: "models/pocket", set: "data/world/validation-24.safetensors", judge: "models/pocket-judge" },
-    ...{ run: RUN, out: path.replace(/json$/, "md"), seed: 1, images: 1, backbone: 200, sheet_subjects: 0 },
+    ...{ run: RUN, out: path.replace(/json$/, "md"), seed: 1, images: 1, sheet_subjects: 0 },
     sampling,
     methods: [{ method: "date", mask: "plain" }],
   };
@@ -56,7 +57,7 @@ const rows = SETTINGS.map((changes) => {
 });
 const report = `# Guidance of the pocket model
 
-Written by \`node --import tsx scripts/pocket-guidance.ts\`: the base model on 200 prompts about trained subjects, and 24 subjects of the validation split after
+Written by \`node --import tsx scripts/pocket-guidance.ts\`: the base model on 500 prompts about trained subjects, and 24 subjects of the validation split after
 twelve steps with a mask on plain backgrounds, ten prompts each. The product's setting is the first. All with guidance rescaled by ${SAMPLING.guidance_rescale}.
 
 | steps | guidance | in the first | subject | place | look | places and looks | taught: top-5 | prompt | top-5 × prompt |

@@ -60,11 +60,11 @@ const likeness = (...args: string[]): void => {
   if (status !== 0) process.exit(status ?? 1);
 };
 
-/** All settings see the same pictures: their latents, minutes of work, are cached in the first one's folder. */
+/** All settings see the same pictures: their latents, minutes of work, are cached by the product's run, if it is here, or by the first. */
 function shareLatents(run: string): void {
-  const first = join(RUN, slug(Object.keys(SETTINGS)[0]!));
-  for (const name of ["images", "references"].map((tensor) => `${tensor}.latents.safetensors`))
-    if (existsSync(join(first, name)) && !existsSync(join(run, name))) linkSync(join(first, name), join(run, name));
+  for (const from of [product.run, join(RUN, slug(Object.keys(SETTINGS)[0]!))])
+    for (const name of ["images", "references"].map((tensor) => `${tensor}.latents.safetensors`))
+      if (existsSync(join(from, name)) && !existsSync(join(run, name))) linkSync(join(from, name), join(run, name));
 }
 
 const trained = Object.entries(SETTINGS).map(([name, { encoder, ...rest }]) => {

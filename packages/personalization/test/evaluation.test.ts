@@ -206,6 +206,9 @@ test("what is measured isn't measured again; a new row and a torn line are", asy
   expect(lines("whole").map((r) => r.commit)).toEqual([...Array(13).fill("abc1234"), ...Array(3).fill("def5678")]);
   expect(evaluationReport(evaluation, "x", [])).toContain("commit abc1234, def5678, 2026-11-25, 2026-11-26");
   expect(evaluationReport(evaluation, "x", [])).toContain("| 0 steps without encoder (1 subject) |");
+  const seeds = evaluationReport(open(configOf("whole", { ...more, images: 4 })), "x", []);
+  expect(seeds).toContain("| class word only (2 of 4 seeds) |");
+  expect(seeds).toContain("| 0 steps without encoder (1 subject, 2 of 4 seeds) |");
   const other = open(configOf("whole", { seed: 9 }));
   expect(other.plan.trials.some((t) => other.records.known.has(t.key))).toBe(false);
 });

@@ -159,12 +159,15 @@ function table(
   head: readonly string[],
   rows: readonly Row[],
   cells: (row: Row) => readonly string[],
-  { subjects }: Plan,
+  { subjects, seeds }: Plan,
 ): string {
   const body = rows.map((r) => {
     const why = r.method.skipped ?? (r.subjects === 0 ? "not measured" : undefined);
-    const some = r.subjects < subjects ? ` (${r.subjects} subject${r.subjects === 1 ? "" : "s"})` : "";
-    if (why === undefined) return [`${r.method.name}${some}`, ...cells(r)];
+    const part = [
+      r.subjects < subjects && `${r.subjects} subject${r.subjects === 1 ? "" : "s"}`,
+      r.seeds < seeds.length && `${Number(r.seeds.toFixed(2))} of ${seeds.length} seeds`,
+    ].filter((x) => x !== false);
+    if (why === undefined) return [`${r.method.name}${part.length > 0 ? ` (${part.join(", ")})` : ""}`, ...cells(r)];
     return [r.method.name, `skipped: ${why}`, ...head.slice(2).map(() => "")];
   });
   return markdown(head, body);

@@ -25,6 +25,8 @@ export interface Row {
   readonly method: Method;
   /** Subjects measured; the rest is undefined for none. */
   readonly subjects: number;
+  /** Seeds measured of each of them, on average. */
+  readonly seeds: number;
   readonly clipI: Estimate;
   readonly clipT: Estimate;
   /** Cosine of photo and picture as instances. */
@@ -145,7 +147,7 @@ function rowOf(method: Method, records: readonly ConceptRecord[], judged: readon
   const counts = new Map<string, number>();
   for (const { word } of records) counts.set(word, (counts.get(word) ?? 0) + 1);
   return {
-    ...{ method, subjects: cells.length },
+    ...{ method, subjects: cells.length, seeds: judged.length / cells.length },
     clipI: pictures((c) => [c.clip_i]),
     clipT: pictures((c) => [c.clip_t]),
     instance: pictures((c) => [c.instance]),

@@ -8,12 +8,13 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { basename } from "node:path";
 
 const TRAINING = "models/pocket/training";
+/** What of the logs is drawn: of the UNet the error without the runs' different weights, of the tuning-encoder without its other losses. */
 const PANELS = [
-  { title: "autoencoder", runs: /^1/ },
-  { title: "CLIP pair", runs: /^2/ },
-  { title: "UNet", runs: /^3[^b]/ }, // 3b weighed timesteps otherwise: its loss is on another scale
-  { title: "tuning-encoder", runs: /^4/ },
-  { title: "judge", runs: /^5/ },
+  { title: "autoencoder: loss", runs: /^1/, of: "loss" },
+  { title: "CLIP pair: loss", runs: /^2/, of: "loss" },
+  { title: "UNet: squared error", runs: /^3/, of: "mse" },
+  { title: "tuning-encoder: squared error", runs: /^4/, of: "diffusion" },
+  { title: "judge: loss", runs: /^5/, of: "loss" },
 ];
 const [WIDTH, HEIGHT, GAP, LEFT] = [720, 150, 46, 56];
 /** Points of a run's curve, each the mean of the log lines since the one before. */
@@ -21,24 +22,24 @@ const POINTS = 25;
 
 interface Run {
   readonly name: string;
-  /** Samples seen by this run, and the loss. */
+  /** Samples seen by this run, and the loss or error. */
   readonly points: readonly (readonly [samples: number, loss: number])[];
 }
 
 const json = (path: string): unknown => JSON.parse(readFileSync(path, "utf8"));
 
-function readRun(file: string): Run {
+function readRun(file: string, of: string): Run {
   const name = basename(file, ".ndjson");
   const { batch_size: batch } = json(`${TRAINING}/${name}.json`) as { batch_size: number };
   const lines = readFileSync(`${TRAINING}/logs/${file}`, "utf8")
     .trim()
     .split("\n")
-    .map((line) => JSON.parse(line) as { step: number; loss: number });
+    .map((line) => JSON.parse(line) as Readonly<Record<string, number>>);
   const each = Math.ceil(lines.length / POINTS);
-  const points = lines.flatMap(({ step }, i) => {
+  const points = lines.flatMap((line, i) => {
     if (i % each !== each - 1 && i !== lines.length - 1) return [];
     const some = lines.slice(Math.max(0, i - each + 1), i + 1);
-    return [[batch * step, some.reduce((sum, { loss }) => sum + loss, 0) / some.length] as const];
+    return [[batch * line.step!, some.reduce((sum, each) => sum + each[of]!, 0) / some.length] as const];
   });
   return { name, points };
 }
@@ -67,7 +68,7 @@ function panel(title: string, runs: readonly Run[], top: number): string {
     text(
       LEFT,
       top - 8,
-      `${title}: loss over ${Math.round(total / 1000).toLocaleString("en")} thousand samples`,
+      `${title} over ${Math.round(total / 1000).toLocaleString("en")} thousand samples`,
       'class="title"',
     ),
     text(LEFT - 6, top + 10, high.toPrecision(3), 'text-anchor="end"'),
@@ -78,7 +79,10 @@ function panel(title: string, runs: readonly Run[], top: number): string {
 }
 
 const files = readdirSync(`${TRAINING}/logs`).sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
-const panels = PANELS.map(({ title, runs }) => ({ title, runs: files.filter((f) => runs.test(f)).map(readRun) }));
+const panels = PANELS.map(({ title, runs, of }) => ({
+  title,
+  runs: files.filter((f) => runs.test(f)).map((f) => readRun(f, of)),
+}));
 const height = panels.length * (HEIGHT + GAP) + 10;
 const style =
   "text{font:11px sans-serif;fill:#444}.title{font-size:13px;fill:#111}.run{font-size:9px;fill:#888}.frame{fill:none;stroke:#ccc}.edge{stroke:#ddd}polyline{fill:none;stroke:#2563eb;stroke-width:1.2}";

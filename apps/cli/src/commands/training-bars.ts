@@ -8,11 +8,13 @@ interface Run {
   readonly steps: number;
   readonly model: string;
   readonly run: string;
+  /** Folder of what is trained, if it isn't the model's. */
+  readonly out?: string | undefined;
 }
 
-/** Runs a training with bars for cached latents and for steps, and prints the model folder (or a record with --json). */
+/** Runs a training with bars for cached latents and for steps, and prints the folder that it was written to (or a record with --json). */
 export async function withTrainingBars(
-  { steps, model, run }: Run,
+  { steps, model, run, out }: Run,
   { resume, device }: { readonly resume?: string | undefined; readonly device: string },
   { signal, progress, print, json }: Context,
   start: (runtime: Runtime, hooks: RunHooks) => Promise<number>,
@@ -33,7 +35,7 @@ export async function withTrainingBars(
       },
     });
     signal.throwIfAborted();
-    print(json ? { step, steps, model, run } : model);
+    print(json ? { step, steps, model, run, ...(out !== undefined && { out }) } : (out ?? model));
   } finally {
     await runtime.close();
   }

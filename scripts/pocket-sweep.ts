@@ -90,6 +90,7 @@ const evaluation = {
   ...{ run: join(RUN, "evaluation"), out: "docs/results/pocket-sweep.md", seed: 1, images: 1 },
   ...{ subjects: 24, backbone: 0, sheet_subjects: 0 },
   sampling: SAMPLING,
+  reference: `${Object.keys(SETTINGS)[0]}, 12 steps`,
   methods: [
     { method: "class-word" },
     ...trained.flatMap(({ name, encoder }) => [

@@ -20,7 +20,7 @@ import { openEvaluation, runEvaluation } from "../src/evaluation/run.ts";
 import { openSampler } from "../src/evaluation/sampler.ts";
 import { captionOf, type EvaluationSet, openEvaluationSet } from "../src/evaluation/set.ts";
 import { evaluationSheets } from "../src/evaluation/sheets.ts";
-import { rowOver, summarize } from "../src/evaluation/summary.ts";
+import { differences, rowOver, summarize } from "../src/evaluation/summary.ts";
 import { generateConcept } from "../src/generate.ts";
 import { personalize } from "../src/personalize.ts";
 import { writeToyEncoder } from "./toy-encoder.ts";
@@ -150,6 +150,35 @@ test("the numbers of a row are the means of its lines", () => {
   expect(rows[0]).toMatchObject({ words: 1, entropy: 0, subjects: 2 }); // the class word's own embedding
   expect(rows[0]!.cosine.mean).toBeCloseTo(1, 5);
   expect(rows[0]!.offsets.mean).toBe(0);
+});
+
+test("rows are held against a reference subject by subject, over the subjects that both have", async () => {
+  const methods = [{ method: "class-word" }, { method: "encoder" }, { method: "no-encoder", steps: 0, subjects: 1 }];
+  const evaluation = open(configOf("paired", { methods, reference: "encoder only, 0 steps", backbone: 0 }));
+  await runEvaluation(runtime, evaluation);
+  const cells = (method: string, subject: number) =>
+    lines("paired").flatMap((r) =>
+      r.kind === "judged" && r.method === method && r.subject === subject ? r.cells : [],
+    );
+  const mean = (xs: number[]): number => xs.reduce((a, b) => a + b) / xs.length;
+  const instance = (method: string, subject: number) => mean(cells(method, subject).map((c) => c.instance));
+  const [word, one] = differences(evaluation, "encoder only, 0 steps");
+  const each = [0, 1].map((s) => instance("class word only", s) - instance("encoder only, 0 steps", s));
+  expect(each[0]).not.toBeCloseTo(each[1]!, 4);
+  expect(word).toMatchObject({ subjects: 2, method: { name: "class word only" }, top5: { mean: 0, error: 0 } });
+  expect(word!.instance.mean).toBeCloseTo(mean(each), 6);
+  expect(word!.instance.error).toBeCloseTo(Math.abs(each[0]! - each[1]!) / 2, 6);
+  expect(one!.subjects).toBe(1);
+  const d = instance("0 steps without encoder", 0) - instance("encoder only, 0 steps", 0);
+  const shown = `${d < 0 ? "−" : "+"}${Math.abs(d).toFixed(3)}`;
+  const report = evaluationReport(evaluation, "x", []);
+  expect(report).toMatch(
+    /## Against encoder only, 0 steps\n\n.*\n\n\| method .*\n\|.*\n\| class word only \| 2 \| [+−]0\.\d{3} ± 0\.\d{3} \| \+0\.0% ± 0\.0% \| [+−]/,
+  );
+  expect(report).toContain(`| 0 steps without encoder | 1 | ${shown} |`);
+  expect(() => open(configOf("paired", { reference: "encoder" }))).toThrow(
+    'reference: needed the name of a row, found "encoder". Take one of "class word only", "encoder only, 0 steps".',
+  );
 });
 
 test("the base model's names are told look by look", () => {

@@ -22,6 +22,8 @@ export const EvaluationConfig = z.strictObject({
   /** How many of the set's prompts about subjects that the base model knows by name; all by default, 0 for none. */
   backbone: z.int().nonnegative().optional(),
   methods: z.array(MethodSpec).min(1),
+  /** Name of the row that the report holds all others against, subject by subject. */
+  reference: z.string().optional(),
   sampling: z
     .strictObject({
       steps: z.int().positive().default(25),

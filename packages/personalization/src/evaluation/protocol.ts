@@ -48,7 +48,7 @@ export function keysOf({ trials, shots, backbone, timing }: Plan): string[] {
   ];
 }
 
-/** @throws LikenessError if the set has fewer subjects or prompts than the config asks for */
+/** @throws LikenessError if the set has fewer subjects or prompts than the config asks for, or rows don't have the names that it needs */
 export function planOf(
   config: EvaluationConfig,
   model: StableDiffusionModel,
@@ -67,6 +67,13 @@ export function planOf(
       needed: "a name of its own for each row",
       found: `"${twice}" twice`,
       next: 'Give one of them a "name".',
+    });
+  if (config.reference !== undefined && !names.includes(config.reference))
+    throw new LikenessError("E_CONFIG", {
+      what: "reference",
+      needed: "the name of a row",
+      found: JSON.stringify(config.reference),
+      next: `Take one of ${names.map((name) => JSON.stringify(name)).join(", ")}.`,
     });
   const { sampling, seed, images } = config;
   const common = {

@@ -2,7 +2,7 @@
 import type { MethodSpec } from "../baselines/spec.ts";
 import type { Plan } from "./protocol.ts";
 import type { Evaluation } from "./run.ts";
-import { type Estimate, type Naming, type Row, rowOver, type Summary, summarize } from "./summary.ts";
+import { differences, type Estimate, type Naming, type Row, rowOver, type Summary, summarize } from "./summary.ts";
 
 /** Contact sheets beside the report: file name and what it shows. */
 export interface SheetLink {
@@ -17,6 +17,7 @@ export function evaluationReport(evaluation: Evaluation, command: string, sheets
     heading(evaluation, summary, command),
     backbone(summary),
     methods(summary, evaluation.plan),
+    against(evaluation),
     collapse(summary, evaluation.plan),
     itself(summary),
     timing(summary),
@@ -80,6 +81,23 @@ function methods({ rows, photos }: Summary, plan: Plan): string {
     ? `\n\nOf the photos themselves, retrieval finds ${percent(photos.top1)} first and ${percent(photos.top5)} among five.`
     : "";
   return `## Methods\n\n${table(head, rows, cells, plan)}${trust}`;
+}
+
+/** The rows without the reference, as differences from it. */
+function against(evaluation: Evaluation): string {
+  const { reference } = evaluation.config;
+  if (reference === undefined) return "";
+  const body = differences(evaluation, reference)
+    .filter((d) => d.subjects > 0)
+    .map((d) => [
+      d.method.name,
+      String(d.subjects),
+      plusMinus(d.instance, three, (x) => signed(x, three)),
+      plusMinus(d.top5, percent, (x) => signed(x, percent)),
+      plusMinus(d.prompt, percent, (x) => signed(x, percent)),
+    ]);
+  const head = ["method", "subjects", "instance", "top-5", "prompt"];
+  return `## Against ${reference}\n\nMean differences over subjects and their standard errors, in points.\n\n${markdown(head, body)}`;
 }
 
 function collapse({ rows }: Summary, plan: Plan): string {
@@ -189,11 +207,11 @@ export const together = (r: Row): number => r.top5.mean * r.prompt.mean;
 
 const three = (x: number): string => x.toFixed(3);
 const percent = (x: number): string => (Number.isNaN(x) ? "" : `${(100 * x).toFixed(1)}%`);
-const signed = (x: number): string => `${x < 0 ? "−" : "+"}${Math.abs(100 * x).toFixed(1)}%`;
+const signed = (x: number, show = percent): string => `${x < 0 ? "−" : "+"}${show(Math.abs(x))}`;
 
-function plusMinus({ mean, error }: Estimate, show: (x: number) => string): string {
+function plusMinus({ mean, error }: Estimate, show: (x: number) => string, showMean = show): string {
   if (Number.isNaN(mean)) return "";
-  return Number.isNaN(error) ? show(mean) : `${show(mean)} ± ${show(error)}`;
+  return Number.isNaN(error) ? showMean(mean) : `${showMean(mean)} ± ${show(error)}`;
 }
 
 function median(values: readonly number[]): number {

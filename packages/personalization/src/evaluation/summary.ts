@@ -55,6 +55,15 @@ export interface Naming {
   readonly look: number;
 }
 
+/** What a row has more than the reference, on average over the subjects that both have. */
+export interface Difference {
+  readonly method: Method;
+  readonly subjects: number;
+  readonly instance: Estimate;
+  readonly top5: Estimate;
+  readonly prompt: Estimate;
+}
+
 /** Of the base model's pictures, and of true ones for the same prompts. */
 export interface Backbone extends Naming {
   readonly prompts: number;
@@ -107,6 +116,29 @@ export function rowOver(method: Method, { trials, shots }: Plan, records: Record
   );
 }
 
+/** Pairs take out what is easy or hard about a subject: their standard errors are smaller than those of the rows. */
+export function differences({ methods, plan: { shots }, records }: SummarySource, reference: string): Difference[] {
+  const found = foundIn(records);
+  const cellsOf = (method: Method): Map<string, CellRecord[]> => {
+    const mine = shots.filter((s) => s.trial.method === method).map((s) => s.judged);
+    const bySubject = groupBy(found("judged", mine), (r) => String(r.subject));
+    return new Map([...bySubject].map(([subject, some]) => [subject, some.flatMap((r) => r.cells)]));
+  };
+  const theirs = cellsOf(methods.find(({ name }) => name === reference)!);
+  return methods
+    .filter(({ name }) => name !== reference)
+    .map((method) => {
+      const pairs = [...cellsOf(method)].flatMap(([subject, mine]) => {
+        const other = theirs.get(subject);
+        return other ? [{ mine, other }] : [];
+      });
+      const over = (f: (cell: CellRecord) => readonly number[]): Estimate =>
+        estimate(pairs.map(({ mine, other }) => meanOf(mine.flatMap(f)) - meanOf(other.flatMap(f))));
+      const [instance, top5, prompt] = [over(instanceOf), over(top5Of), over(attributesOf)];
+      return { method, subjects: pairs.length, instance, top5, prompt };
+    });
+}
+
 export function summarize({ methods, plan, records, set }: SummarySource): Summary {
   const found = foundIn(records);
   const concepts = found(
@@ -150,10 +182,10 @@ function rowOf(method: Method, records: readonly ConceptRecord[], judged: readon
     ...{ method, subjects: cells.length, seeds: judged.length / cells.length },
     clipI: pictures((c) => [c.clip_i]),
     clipT: pictures((c) => [c.clip_t]),
-    instance: pictures((c) => [c.instance]),
+    instance: pictures(instanceOf),
     top1: pictures((c) => [Number(c.rank <= 1)]),
-    top5: pictures((c) => [Number(c.rank <= 5)]),
-    prompt: pictures((c) => Object.values(c.attributes)),
+    top5: pictures(top5Of),
+    prompt: pictures(attributesOf),
     attributes: Object.fromEntries(
       named.map((a) => [a, pictures((c) => (a in c.attributes ? [c.attributes[a]!] : []))]),
     ),
@@ -165,6 +197,10 @@ function rowOf(method: Method, records: readonly ConceptRecord[], judged: readon
     offsets: over((r) => r.offsets),
   };
 }
+
+const instanceOf = (c: CellRecord): number[] => [c.instance];
+const top5Of = (c: CellRecord): number[] => [Number(c.rank <= 5)];
+const attributesOf = (c: CellRecord): number[] => Object.values(c.attributes);
 
 function photosOf(records: readonly JudgedRecord[]): Summary["photos"] {
   const ranks = [...new Map(records.map((r) => [r.subject, r.photo_rank])).values()];

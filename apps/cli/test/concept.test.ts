@@ -2,9 +2,12 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { loadModel } from "@likeness/diffusion";
 import { FIXTURES } from "@likeness/engine/testing";
+import { readConcept } from "@likeness/personalization";
 import sharp from "sharp";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { writeToyEncoder } from "../../../packages/personalization/test/toy-encoder.ts";
 import { readTexts } from "../src/images/png-text.ts";
 import { type Ended, runLikeness } from "./likeness.ts";
 
@@ -67,6 +70,46 @@ test.each<[string, string[], RegExp]>([
   expect(err.trim().split("\n")).toHaveLength(1);
   expect({ code, out }).toEqual({ code: 2, out: "" });
   expect(readdirSync(folder)).not.toContain("no");
+});
+
+test("--paper steps on the whole photo at the paper's rate and share, but for what is given", async () => {
+  const model = loadModel(toy("sd1"));
+  writeToyEncoder(join(folder, "encoder"), model);
+  const found = { optimizer: "muon", learning_rate: 0.04, embedding_learning_rate: 0.01 };
+  const path = join(folder, "encoder", "config.json");
+  const config = { ...JSON.parse(readFileSync(path, "utf8")), alpha_blend: 0.5, masked_tuning: found };
+  writeFileSync(path, JSON.stringify(config));
+  const disc = Buffer.from(
+    '<svg width="40" height="40"><rect width="40" height="40" fill="#fff"/><circle cx="20" cy="20" r="12" fill="#c00"/></svg>',
+  );
+  writeFileSync(join(folder, "disc.png"), await sharp(disc).png().toBuffer());
+  const settings = async (...flags: string[]): Promise<object> => {
+    const run = [
+      "--model",
+      toy("sd1"),
+      "--encoder",
+      "encoder",
+      "--steps",
+      "1",
+      "--batch-size",
+      "1",
+      "--out",
+      "p.safetensors",
+    ];
+    const made = await likeness("personalize", "disc.png", ...run, ...flags);
+    expect(made, made.err).toMatchObject({ code: 0 });
+    const { settings, alphaBlend } = readConcept(join(folder, "p.safetensors"), model);
+    const { learning_rate, optimizer, mask } = settings;
+    return { learning_rate, optimizer, mask, alphaBlend };
+  };
+  const best = { learning_rate: 0.04, optimizer: "muon", mask: true, alphaBlend: 0.5 };
+  const paper = { learning_rate: 0.002, optimizer: undefined, mask: false, alphaBlend: 0.25 };
+  expect(await settings()).toEqual(best);
+  expect(await settings("--paper")).toEqual(paper);
+  expect(await settings("--paper", "--mask", "auto", "--alpha-blend", "0.75")).toEqual({
+    ...paper,
+    ...{ mask: true, alphaBlend: 0.75 },
+  });
 });
 
 test("inspect knows a concept", async () => {

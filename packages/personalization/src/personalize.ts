@@ -42,6 +42,7 @@ export interface PersonalizeOptions
   readonly token: string;
   readonly classWord?: string | undefined;
   readonly alphaBlend?: number | undefined;
+  /** Of the offsets; the encoder's, or 4, if not given. Where it is above the encoder's, the steps have room beside what it predicts. */
   readonly rank?: number | undefined;
   /** On how many plain backgrounds tuning also sees the subject of a photo with a mask; 8 by default, 0 for none. */
   readonly cutOuts?: number | undefined;
@@ -57,6 +58,9 @@ export interface PersonalizeOptions
   readonly signal?: AbortSignal | undefined;
 }
 
+/** The paper's rate, for AdamW, and share of the personalised branch (section 4.3). It steps on the whole photo. */
+export const PAPER = { learningRate: 2e-3, alphaBlend: 0.25 } as const;
+
 interface Start extends ConceptState {
   readonly hardTokenId: number;
   readonly rank: number;
@@ -70,7 +74,7 @@ const bytesOf = ({ files }: FileWeights): number =>
 
 /**
  * Personalizes a model to the subject of one photo.
- * @throws LikenessError for a photo or an encoder that doesn't fit, TokenizerError for a token that is a word already
+ * @throws LikenessError for a photo, a rank or an encoder that doesn't fit, TokenizerError for a token that is a word already
  */
 export async function personalize(
   runtime: Runtime,
@@ -82,9 +86,10 @@ export async function personalize(
   const pixels = photoPlanes(photo, model);
   const weights = latentWeights(photo, model.scaleFactor);
   placeholderId(model.tokenizer, options.token); // a token that can't be one is an error now, not after the tuning
+  const rank = rankOf(options);
   const pace = paceOf(photo, options);
   const count = cutOutCount(photo, options);
-  const alphaBlend = options.alphaBlend ?? encoder?.config.alpha_blend ?? 0.25;
+  const alphaBlend = options.alphaBlend ?? encoder?.config.alpha_blend ?? PAPER.alphaBlend;
   const large = bytesOf(model.unet.files) > SMALL_BYTES;
   const plan =
     large || options.availableMemory !== undefined
@@ -102,8 +107,8 @@ export async function personalize(
   const all = await encodePictures(runtime, model, [pixels, ...views.map(({ planes }) => planes)], signal);
   const [latents, ...cut] = all as [Float32Array, ...Float32Array[]];
   const start = encoder
-    ? await predict(runtime, model, encoder, pixels, latents, options)
-    : await fromWord(runtime, model, options);
+    ? widened(await predict(runtime, model, encoder, pixels, latents, options), rank, model, options.seed)
+    : await fromWord(runtime, model, rank, options);
   options.onStage?.("tune");
   const templates = options.templates ?? encoder?.config.templates ?? OBJECT_TEMPLATES;
   const pictures: TuningPicture[] = [
@@ -147,9 +152,6 @@ export async function personalize(
   };
 }
 
-/** The paper's (section 4.3). */
-const LEARNING_RATE = 2e-3;
-
 type Pace = Pick<TuningOptions, "learningRate" | "embeddingLearningRate" | "optimizer">;
 
 function paceOf(
@@ -158,12 +160,25 @@ function paceOf(
 ): Pace {
   if (learningRate !== undefined) return { learningRate, optimizer, embeddingLearningRate };
   const found = mask && encoder?.config.masked_tuning;
-  if (!found) return { learningRate: LEARNING_RATE };
+  if (!found) return { learningRate: PAPER.learningRate };
   return {
     optimizer: found.optimizer,
     learningRate: found.learning_rate,
     embeddingLearningRate: found.embedding_learning_rate,
   };
+}
+
+/** An encoder's offsets can have more than its rank, not less: that would cut what it says of the subject. */
+function rankOf({ encoder, rank }: PersonalizeOptions): number {
+  const least = encoder?.config.rank ?? 1;
+  if (rank !== undefined && rank < least)
+    throw new LikenessError("E_RANK", {
+      what: "rank",
+      needed: `at least ${least}, the tuning-encoder's`,
+      found: String(rank),
+      next: "Leave it out, or take an encoder of a lower rank.",
+    });
+  return rank ?? encoder?.config.rank ?? 4;
 }
 
 /** Where the subject leaves less than this of the photo free, no background could be seen. */
@@ -189,7 +204,7 @@ function planOf(
     ...Array<typeof read>(views).fill(read),
     ...(encoder ? [costOf(Object.values(prediction(model, encoder).outputs))] : []),
   ];
-  const rank = encoder?.config.rank ?? options.rank ?? 4;
+  const rank = rankOf(options);
   const available = options.availableMemory ?? process.availableMemory();
   return planPersonalization(
     runtime,
@@ -298,21 +313,45 @@ async function predict(
   };
 }
 
-/** A start without an encoder: the class word's embedding, offsets of zero (A random, B zero, as in LoRA). */
+/** A start without an encoder: the class word's embedding, offsets of zero. */
 async function fromWord(
   runtime: Runtime,
   model: StableDiffusionModel,
-  { classWord = "object", rank = 4, seed }: PersonalizeOptions,
+  rank: number,
+  { classWord = "object", seed }: PersonalizeOptions,
 ): Promise<Start> {
   const hardTokenId = wordId(model, classWord);
   const { weights, config } = model.textEncoder;
   const row = reshape(gather(tokenTable(weights, config), constant(Int32Array.of(hardTokenId))), [config.hidden_size]);
   const embedding = (await runtime.evaluate({ row })).row as Float32Array;
-  const factors = attentionMatrices(model.unet.config).map(({ path, dIn, dOut }) => ({
+  const factors = zeroOffsets(model, rank, seed);
+  return { embedding, factors, hardTokenId, rank, loraAlpha: rank };
+}
+
+/** A random, B zero, as in LoRA. */
+const zeroOffsets = (model: StableDiffusionModel, rank: number, seed: number): ConceptState["factors"] =>
+  attentionMatrices(model.unet.config).map(({ path, dIn, dOut }) => ({
     a: counterRandom(seed, `lora ${path}`)
       .normal(dIn * rank)
       .map((x) => x / Math.sqrt(dIn)),
     b: new Float32Array(rank * dOut),
   }));
-  return { embedding, factors, hardTokenId, rank, loraAlpha: rank };
+
+/** The same offsets at a rank that may be higher, with their scale: what is new is zero. */
+function widened(start: Start, rank: number, model: StableDiffusionModel, seed: number): Start {
+  if (rank === start.rank) return start;
+  const more = rank - start.rank;
+  const fresh = zeroOffsets(model, more, seed);
+  const factors = start.factors.map(({ a, b }, i) => {
+    const rows = a.length / start.rank;
+    const wide = new Float32Array(rows * rank);
+    for (let row = 0; row < rows; row++) {
+      wide.set(a.subarray(row * start.rank, (row + 1) * start.rank), row * rank);
+      wide.set(fresh[i]!.a.subarray(row * more, (row + 1) * more), row * rank + start.rank);
+    }
+    const tall = new Float32Array((b.length / start.rank) * rank);
+    tall.set(b);
+    return { a: wide, b: tall };
+  });
+  return { ...start, factors, rank, loraAlpha: (start.loraAlpha * rank) / start.rank };
 }

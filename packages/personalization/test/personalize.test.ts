@@ -1,4 +1,7 @@
 /** From a photo to pictures of its subject, on toy models with random weights. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import {
   attentionMatrices,
   generate,
@@ -21,12 +24,14 @@ import {
 import { FIXTURES, relativeError } from "@likeness/engine/testing";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Concept } from "../src/concept.ts";
+import { openEncoder } from "../src/encoder-file.ts";
 import { generateConcept } from "../src/generate.ts";
 import { personalUNet } from "../src/method/personal-unet.ts";
 import { type PersonalizeOptions, personalize } from "../src/personalize.ts";
 import { latentWeights, type Photo } from "../src/photo.ts";
 import type { PersonalizePlan } from "../src/plan.ts";
 import { conceptVariables, loadConcept, microBatchSize, tune } from "../src/tuning.ts";
+import { writeToyEncoder } from "./toy-encoder.ts";
 
 let runtime: Runtime;
 beforeAll(async () => {
@@ -259,6 +264,42 @@ test("Muon's first step turns all of an offset's rows as far, AdamW's moves the 
     for (const p of [0, 1]) expect(Math.sqrt(dot(p, p))).toSatisfy((x: number) => x > 0.6 && x < 1.3);
     expect(Math.abs(dot(0, 1))).toBeLessThan(0.4);
   }
+});
+
+test("a rank above the encoder's changes nothing before the steps, which then have room beside what it predicts; one below is refused", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "personalize-"));
+  const model = loadModel(`${FIXTURES}/models/sd1`);
+  writeToyEncoder(folder, model);
+  const encoder = openEncoder(folder, model);
+  const make = (options: Partial<PersonalizeOptions>): Promise<Concept> =>
+    personalize(runtime, model, photoFor(model), { ...base, encoder, ...options });
+  const product = ({ factors, rank, loraAlpha }: Concept, i: number): Float32Array => {
+    const { a, b } = factors[i]!;
+    const [rows, columns] = [a.length / rank, b.length / rank];
+    const entry = (r: number, c: number): number => {
+      let sum = 0;
+      for (let k = 0; k < rank; k++) sum += a[r * rank + k]! * b[k * columns + c]!;
+      return (loraAlpha / rank) * sum;
+    };
+    return Float32Array.from({ length: rows * columns }, (_, at) => entry(Math.floor(at / columns), at % columns));
+  };
+  const [own, wide] = [await make({ steps: 0 }), await make({ steps: 0, rank: 5 })];
+  expect([own.rank, own.loraAlpha, wide.rank, wide.loraAlpha]).toEqual([2, 2, 5, 5]);
+  for (const [i, { dIn, dOut }] of attentionMatrices(model.unet.config).entries()) {
+    const { a, b } = wide.factors[i]!;
+    expect([a.length, b.length]).toEqual([5 * dIn, 5 * dOut]);
+    expect(a.every((x) => x !== 0)).toBe(true); // where all of A or B is zero, the steps would never move the other
+    expect(b.subarray(2 * dOut).every((x) => x === 0)).toBe(true);
+    expect(relativeError(product(wide, i), product(own, i))).toBeLessThan(1e-6);
+  }
+  const tuned = await make({ rank: 5 });
+  for (const [i, { dOut }] of attentionMatrices(model.unet.config).entries())
+    expect(tuned.factors[i]!.b.subarray(2 * dOut).some((x) => x !== 0)).toBe(true);
+  const stages: string[] = [];
+  const less = make({ rank: 1, onStage: (stage) => stages.push(stage) });
+  await expect(less).rejects.toThrow(/^rank: needed at least 2, the tuning-encoder's, found 1\./);
+  expect(stages).toEqual([]);
+  rmSync(folder, { recursive: true });
 });
 
 test("a photo of another size is refused", async () => {

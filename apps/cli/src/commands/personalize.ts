@@ -4,6 +4,7 @@ import {
   findEncoder,
   MOST_CUT_OUTS,
   openEncoder,
+  PAPER,
   type PersonalizePlan,
   personalize,
   plainBackgroundMask,
@@ -89,7 +90,7 @@ export default defineCommand({
       type: "integer",
       min: 1,
       max: 1024,
-      description: "rank of the weight offsets; by default the encoder's",
+      description: "rank of the weight offsets, at least the encoder's, which is the default",
       aliases: ["network-dim"],
     },
     batchSize: {
@@ -106,6 +107,11 @@ export default defineCommand({
       description:
         "noise draws at once, whose gradients a step adds up: memory grows with it; by default as many as have the pixels of one picture of 512x512",
     },
+    paper: {
+      type: "boolean",
+      description:
+        "the steps as the paper has them: --mask none --lr 0.002 --alpha-blend 0.25, where you don't give others, in place of what was found to go best",
+    },
     seed: { ...SEED, default: 0 },
     int8: INT8,
     device: DEVICE,
@@ -121,15 +127,22 @@ export default defineCommand({
         needed: "two or more characters without spaces",
         found: JSON.stringify(options.token),
       });
+    const paper = options.paper
+      ? ({ mask: "none", lr: PAPER.learningRate, alphaBlend: PAPER.alphaBlend } as const)
+      : undefined;
+    const [where, lr, alphaBlend] = [
+      options.mask ?? paper?.mask,
+      options.lr ?? paper?.lr,
+      options.alphaBlend ?? paper?.alphaBlend,
+    ];
     const picture = await readImage(photo);
-    const given = options.mask === "auto" || options.mask === "none" ? undefined : options.mask;
-    const mask = options.mask === "none" ? undefined : await readMask(given, picture);
+    const given = where === "auto" || where === "none" ? undefined : where;
+    const mask = where === "none" ? undefined : await readMask(given, picture);
     const model = openModel(options);
     const encoder = options.encoder === undefined ? findEncoder(model) : openEncoder(options.encoder, model);
-    const wanted =
-      options.mask === "auto" || (options.mask === undefined && encoder?.config.masked_tuning !== undefined);
+    const wanted = where === "auto" || (where === undefined && encoder?.config.masked_tuning !== undefined);
     const plain = wanted && !mask;
-    const { steps, lr, token, classWord, rank, seed, device } = options;
+    const { steps, token, classWord, rank, seed, device } = options;
     if (options.int8) await makeCopies(model, { progress, signal });
     const runtime = await startRuntime({ device: device as Device });
     let bar: Bar | undefined;
@@ -146,7 +159,7 @@ export default defineCommand({
         ...{ encoder, steps, learningRate: lr, token, classWord, rank, seed, signal },
         batchSize: options.batchSize ?? 16,
         microBatchSize: options.microBatchSize,
-        alphaBlend: options.alphaBlend,
+        alphaBlend,
         cutOuts: options.cutOuts,
         onPlan: (plan) => {
           for (const line of planLines(plan)) progress.note(line);

@@ -1,4 +1,5 @@
 /** The methods as settings of one tuning: where it starts, what learns, how it is held. */
+import { PAPER } from "../personalize.ts";
 import type { TuningOptions } from "../tuning.ts";
 import type { MethodSpec } from "./spec.ts";
 
@@ -16,7 +17,7 @@ export interface Recipe extends Pick<TuningOptions, "train" | "weightDecay" | "e
   readonly cutOuts?: number;
 }
 
-const paper = { steps: 12, learningRate: 2e-3 } as const;
+const paper = { steps: 12, learningRate: PAPER.learningRate } as const;
 /** One path, nothing that holds the subject near its start. */
 const plain = { start: "word", alphaBlend: 1, embeddingAnchor: 0, offsetAnchor: 0 } as const;
 

@@ -51,6 +51,7 @@ const TUNING = [
   { name: "the product, no anchors", embedding_anchor: 0, offset_anchor: 0 },
   { name: "the product, anchors tenfold", embedding_anchor: 1, offset_anchor: 0.01 },
   { name: "the product, batches of 32", batch_size: 32 },
+  ...[8, 16].map((rank) => ({ name: `the product, rank ${rank} while tuning`, rank })),
 ].map((spec) => ({ method: "date", mask: "plain", ...spec }));
 
 const slug = (name: string): string => name.replaceAll(/\W+/g, "-");

@@ -86,7 +86,7 @@ export async function personalize(
   const pixels = photoPlanes(photo, model);
   const weights = latentWeights(photo, model.scaleFactor);
   placeholderId(model.tokenizer, options.token); // a token that can't be one is an error now, not after the tuning
-  const rank = rankOf(options);
+  const rank = offsetRank(options);
   const pace = paceOf(photo, options);
   const count = cutOutCount(photo, options);
   const alphaBlend = options.alphaBlend ?? encoder?.config.alpha_blend ?? PAPER.alphaBlend;
@@ -169,7 +169,7 @@ function paceOf(
 }
 
 /** An encoder's offsets can have more than its rank, not less: that would cut what it says of the subject. */
-function rankOf({ encoder, rank }: PersonalizeOptions): number {
+function offsetRank({ encoder, rank }: PersonalizeOptions): number {
   const least = encoder?.config.rank ?? 1;
   if (rank !== undefined && rank < least)
     throw new LikenessError("E_RANK", {
@@ -204,7 +204,7 @@ function planOf(
     ...Array<typeof read>(views).fill(read),
     ...(encoder ? [costOf(Object.values(prediction(model, encoder).outputs))] : []),
   ];
-  const rank = rankOf(options);
+  const rank = offsetRank(options);
   const available = options.availableMemory ?? process.availableMemory();
   return planPersonalization(
     runtime,

@@ -127,14 +127,13 @@ export default defineCommand({
         needed: "two or more characters without spaces",
         found: JSON.stringify(options.token),
       });
-    const paper = options.paper
-      ? ({ mask: "none", lr: PAPER.learningRate, alphaBlend: PAPER.alphaBlend } as const)
-      : undefined;
-    const [where, lr, alphaBlend] = [
-      options.mask ?? paper?.mask,
-      options.lr ?? paper?.lr,
-      options.alphaBlend ?? paper?.alphaBlend,
-    ];
+    const { mask: where, lr, alphaBlend } = options.paper
+      ? {
+          mask: options.mask ?? "none",
+          lr: options.lr ?? PAPER.learningRate,
+          alphaBlend: options.alphaBlend ?? PAPER.alphaBlend,
+        }
+      : options;
     const picture = await readImage(photo);
     const given = where === "auto" || where === "none" ? undefined : where;
     const mask = where === "none" ? undefined : await readMask(given, picture);

@@ -121,8 +121,7 @@ export function differences({ methods, plan: { shots }, records }: SummarySource
   const found = foundIn(records);
   const cellsOf = (method: Method): Map<string, CellRecord[]> => {
     const mine = shots.filter((s) => s.trial.method === method).map((s) => s.judged);
-    const bySubject = groupBy(found("judged", mine), (r) => String(r.subject));
-    return new Map([...bySubject].map(([subject, some]) => [subject, some.flatMap((r) => r.cells)]));
+    return cellsBySubject(found("judged", mine));
   };
   const theirs = cellsOf(methods.find(({ name }) => name === reference)!);
   return methods
@@ -169,10 +168,15 @@ export function summarize({ methods, plan, records, set }: SummarySource): Summa
   };
 }
 
+/** What was judged of each subject, all seeds together. */
+function cellsBySubject(judged: readonly JudgedRecord[]): Map<string, CellRecord[]> {
+  const bySubject = groupBy(judged, (r) => String(r.subject));
+  return new Map([...bySubject].map(([subject, mine]) => [subject, mine.flatMap((r) => r.cells)]));
+}
+
 function rowOf(method: Method, records: readonly ConceptRecord[], judged: readonly JudgedRecord[]): Row {
   const over = (f: (r: ConceptRecord) => number): Estimate => estimate(records.map(f));
-  const bySubject = [...groupBy(judged, (r) => String(r.subject)).values()];
-  const cells = bySubject.map((mine) => mine.flatMap((r) => r.cells));
+  const cells = [...cellsBySubject(judged).values()];
   const pictures = (f: (cell: CellRecord) => readonly number[]): Estimate =>
     estimate(cells.map((mine) => meanOf(mine.flatMap(f))));
   const named = [...new Set(cells.flat().flatMap((c) => Object.keys(c.attributes)))];

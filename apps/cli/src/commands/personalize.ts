@@ -127,7 +127,11 @@ export default defineCommand({
         needed: "two or more characters without spaces",
         found: JSON.stringify(options.token),
       });
-    const { mask: where, lr, alphaBlend } = options.paper
+    const {
+      mask: where,
+      lr,
+      alphaBlend,
+    } = options.paper
       ? {
           mask: options.mask ?? "none",
           lr: options.lr ?? PAPER.learningRate,

@@ -75,7 +75,7 @@ test.each<[string, string[], RegExp]>([
 test("--paper steps on the whole photo at the paper's rate and share, but for what is given", async () => {
   const model = loadModel(toy("sd1"));
   writeToyEncoder(join(folder, "encoder"), model);
-  const found = { optimizer: "muon", learning_rate: 0.04, embedding_learning_rate: 0.01 };
+  const found = { optimizer: "muon", learning_rate: 0.04, embedding_learning_rate: 0.01, rank: 5 };
   const path = join(folder, "encoder", "config.json");
   const config = { ...JSON.parse(readFileSync(path, "utf8")), alpha_blend: 0.5, masked_tuning: found };
   writeFileSync(path, JSON.stringify(config));
@@ -98,13 +98,14 @@ test("--paper steps on the whole photo at the paper's rate and share, but for wh
     ];
     const made = await likeness("personalize", "disc.png", ...run, ...flags);
     expect(made, made.err).toMatchObject({ code: 0 });
-    const { settings, alphaBlend } = readConcept(join(folder, "p.safetensors"), model);
+    const { settings, alphaBlend, rank } = readConcept(join(folder, "p.safetensors"), model);
     const { learning_rate, optimizer, mask } = settings;
-    return { learning_rate, optimizer, mask, alphaBlend };
+    return { learning_rate, optimizer, mask, alphaBlend, rank };
   };
-  const best = { learning_rate: 0.04, optimizer: "muon", mask: true, alphaBlend: 0.5 };
-  const paper = { learning_rate: 0.002, optimizer: undefined, mask: false, alphaBlend: 0.25 };
+  const best = { learning_rate: 0.04, optimizer: "muon", mask: true, alphaBlend: 0.5, rank: 5 };
+  const paper = { learning_rate: 0.002, optimizer: undefined, mask: false, alphaBlend: 0.25, rank: 2 };
   expect(await settings()).toEqual(best);
+  expect(await settings("--rank", "3")).toEqual({ ...best, rank: 3 });
   expect(await settings("--paper")).toEqual(paper);
   expect(await settings("--paper", "--mask", "auto", "--alpha-blend", "0.75")).toEqual({
     ...paper,

@@ -86,8 +86,7 @@ export async function personalize(
   const pixels = photoPlanes(photo, model);
   const weights = latentWeights(photo, model.scaleFactor);
   placeholderId(model.tokenizer, options.token); // a token that can't be one is an error now, not after the tuning
-  const rank = offsetRank(options);
-  const pace = paceOf(photo, options);
+  const { rank, ...pace } = stepsOf(photo.mask !== undefined, options);
   const count = cutOutCount(photo, options);
   const alphaBlend = options.alphaBlend ?? encoder?.config.alpha_blend ?? PAPER.alphaBlend;
   const large = bytesOf(model.unet.files) > SMALL_BYTES;
@@ -97,7 +96,7 @@ export async function personalize(
           runtime,
           model,
           { views: 1 + count, weighted: photo.mask !== undefined },
-          { ...options, ...pace, alphaBlend },
+          { ...options, ...pace, rank, alphaBlend },
         )
       : undefined;
   if (plan) options.onPlan?.(plan);
@@ -152,24 +151,38 @@ export async function personalize(
   };
 }
 
-type Pace = Pick<TuningOptions, "learningRate" | "embeddingLearningRate" | "optimizer">;
+export type Steps = Pick<TuningOptions, "learningRate" | "embeddingLearningRate" | "optimizer" | "rank">;
 
-function paceOf(
-  { mask }: Photo,
-  { learningRate, optimizer, embeddingLearningRate, encoder }: PersonalizeOptions,
-): Pace {
-  if (learningRate !== undefined) return { learningRate, optimizer, embeddingLearningRate };
-  const found = mask && encoder?.config.masked_tuning;
-  if (!found) return { learningRate: PAPER.learningRate };
-  return {
-    optimizer: found.optimizer,
-    learningRate: found.learning_rate,
-    embeddingLearningRate: found.embedding_learning_rate,
-  };
+/**
+ * The steps on a photo that has a mask or none: those of the options, else what the encoder's config tells for it, else the paper's.
+ * @throws LikenessError for a rank below the encoder's
+ */
+export function stepsOf(
+  masked: boolean,
+  {
+    learningRate,
+    optimizer,
+    embeddingLearningRate,
+    rank,
+    steps,
+    encoder,
+  }: Pick<PersonalizeOptions, "learningRate" | "optimizer" | "embeddingLearningRate" | "rank" | "steps" | "encoder">,
+): Steps {
+  const found = masked && learningRate === undefined && steps > 0 ? encoder?.config.masked_tuning : undefined;
+  const pace = found
+    ? {
+        learningRate: found.learning_rate,
+        optimizer: found.optimizer,
+        embeddingLearningRate: found.embedding_learning_rate,
+      }
+    : learningRate === undefined
+      ? { learningRate: PAPER.learningRate }
+      : { learningRate, optimizer, embeddingLearningRate };
+  return { ...pace, rank: offsetRank(encoder, rank ?? found?.rank) };
 }
 
 /** An encoder's offsets can have more than its rank, not less: that would cut what it says of the subject. */
-function offsetRank({ encoder, rank }: PersonalizeOptions): number {
+function offsetRank(encoder: TuningEncoder | undefined, rank: number | undefined): number {
   const least = encoder?.config.rank ?? 1;
   if (rank !== undefined && rank < least)
     throw new LikenessError("E_RANK", {
@@ -195,7 +208,7 @@ function planOf(
   runtime: Runtime,
   model: StableDiffusionModel,
   { views, weighted }: { readonly views: number; readonly weighted: boolean },
-  options: PersonalizeOptions & Pace & { readonly alphaBlend: number },
+  options: PersonalizeOptions & Steps & { readonly alphaBlend: number },
 ): Promise<PersonalizePlan> {
   const { encoder } = options;
   const latents = photoLatents(model);
@@ -204,14 +217,13 @@ function planOf(
     ...Array<typeof read>(views).fill(read),
     ...(encoder ? [costOf(Object.values(prediction(model, encoder).outputs))] : []),
   ];
-  const rank = offsetRank(options);
   const available = options.availableMemory ?? process.availableMemory();
   return planPersonalization(
     runtime,
     model,
     before,
     { latents: size(latents.shape), weighted },
-    { ...options, rank, loraAlpha: rank },
+    { ...options, loraAlpha: options.rank },
     available,
   );
 }

@@ -6,7 +6,7 @@ import { LikenessError, type Runtime } from "@likeness/engine";
 import type { Concept } from "../concept.ts";
 import { MOST_CUT_OUTS } from "../cut-outs.ts";
 import { ENCODER_FILE, findEncoder, openEncoder, type TuningEncoder } from "../encoder-file.ts";
-import { type PersonalizeOptions, personalize } from "../personalize.ts";
+import { type PersonalizeOptions, personalize, stepsOf } from "../personalize.ts";
 import type { Photo } from "../photo.ts";
 import { plainBackgroundMask } from "../plain-background.ts";
 import { PLACEHOLDER } from "../prompts.ts";
@@ -57,19 +57,21 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
   const { start, ...rest } = recipe;
   // with a mask, the steps that the encoder's config tells, unless the spec names a rate
   const settings = { ...rest, learningRate: spec.mask && start === "encoder" ? spec.learning_rate : rest.learningRate };
+  const { masked_tuning: _, ...shape } = encoder?.config ?? {};
   return {
     name: spec.name ?? `${nameOf(spec.method, recipe)}${spec.mask ? `, ${MASKS[String(spec.mask)]}` : ""}`,
     kind: spec.method,
     subjects: spec.subjects,
     settings: {
       start,
-      ...settings,
+      ...rest,
+      ...stepsOf(Boolean(spec.mask), { ...settings, encoder }),
       batchSize: size,
       templates: neutral ?? null,
       classWord: spec.class_word ?? null,
       // it reads the photo through the model's picture encoder
       encoder: encoder ? fingerprint(pathsOf(encoder, model.imageEncoder)) : null,
-      encoderConfig: encoder?.config ?? null,
+      encoderConfig: encoder ? shape : null,
       ...(spec.mask && { mask: spec.mask, cutOuts: spec.cut_outs ?? MOST_CUT_OUTS }),
     },
     ...(typeof found === "string" && { skipped: found }),

@@ -15,10 +15,12 @@ import { SAMPLING } from "./pocket-sampling.ts";
 
 const RUN = "runs/pocket-sweep";
 const product = JSON.parse(readFileSync("models/pocket/training/4l-tuning-encoder.json", "utf8"));
+const { tuning_rank: _, ...own } = product.encoder;
 
-/** What all share: the product's settings, in a run of minutes. */
+/** What all share: the product's settings, in a run of minutes. Their steps have the rank that they predict. */
 const BASE = {
   ...product,
+  encoder: own,
   ...{ seed: 83, from_weights: false, steps: 480, batch_size: 32 },
   ...{ learning_rate: 0.003, hypernetwork_learning_rate: 0.003, warmup_steps: 30, decay_steps: 300, ema_decay: 0.98 },
 };
@@ -47,11 +49,13 @@ const SETTINGS: Readonly<Record<string, { readonly encoder?: object; readonly [k
 const TUNING = [
   { method: "encoder", name: "the product's encoder, 0 steps" },
   { name: "the product, 12 steps" },
-  ...[0.25, 0.75, 1].map((alpha_blend) => ({ name: `the product, alpha ${alpha_blend} while tuning`, alpha_blend })),
-  { name: "the product, no anchors", embedding_anchor: 0, offset_anchor: 0 },
-  { name: "the product, anchors tenfold", embedding_anchor: 1, offset_anchor: 0.01 },
-  { name: "the product, batches of 32", batch_size: 32 },
-  ...[8, 16].map((rank) => ({ name: `the product, rank ${rank} while tuning`, rank })),
+  ...[4, 8, 32, 64].map((rank) => ({ name: `the product, rank ${rank} while tuning`, rank })),
+  ...[
+    ...[0.25, 0.75, 1].map((alpha_blend) => ({ name: `alpha ${alpha_blend}`, alpha_blend })),
+    { name: "no anchors", embedding_anchor: 0, offset_anchor: 0 },
+    { name: "anchors tenfold", embedding_anchor: 1, offset_anchor: 0.01 },
+    { name: "batches of 32", batch_size: 32 },
+  ].map(({ name, ...spec }) => ({ ...spec, name: `the product, rank 4, ${name} while tuning`, rank: 4 })),
 ].map((spec) => ({ method: "date", mask: "plain", ...spec }));
 
 const slug = (name: string): string => name.replaceAll(/\W+/g, "-");

@@ -75,9 +75,9 @@ test.each<[string, string[], RegExp]>([
 test("--paper steps on the whole photo at the paper's rate and share, but for what is given", async () => {
   const model = loadModel(toy("sd1"));
   writeToyEncoder(join(folder, "encoder"), model);
-  const found = { optimizer: "muon", learning_rate: 0.04, embedding_learning_rate: 0.01, rank: 5 };
+  const found = { optimizer: "muon", learning_rate: 0.04, embedding_learning_rate: 0.01 };
   const path = join(folder, "encoder", "config.json");
-  const config = { ...JSON.parse(readFileSync(path, "utf8")), alpha_blend: 0.5, masked_tuning: found };
+  const config = { ...JSON.parse(readFileSync(path, "utf8")), alpha_blend: 0.5, tuning_rank: 5, masked_tuning: found };
   writeFileSync(path, JSON.stringify(config));
   const disc = Buffer.from(
     '<svg width="40" height="40"><rect width="40" height="40" fill="#fff"/><circle cx="20" cy="20" r="12" fill="#c00"/></svg>',

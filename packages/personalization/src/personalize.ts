@@ -42,7 +42,7 @@ export interface PersonalizeOptions
   readonly token: string;
   readonly classWord?: string | undefined;
   readonly alphaBlend?: number | undefined;
-  /** Of the offsets; the encoder's, or 4, if not given. Where it is above the encoder's, the steps have room beside what it predicts. */
+  /** Of the offsets; the one that the encoder's config names, or 4, if not given. What is above the encoder's is room for the steps beside what it predicts. */
   readonly rank?: number | undefined;
   /** On how many plain backgrounds tuning also sees the subject of a photo with a mask; 8 by default, 0 for none. */
   readonly cutOuts?: number | undefined;
@@ -168,7 +168,7 @@ export function stepsOf(
     encoder,
   }: Pick<PersonalizeOptions, "learningRate" | "optimizer" | "embeddingLearningRate" | "rank" | "steps" | "encoder">,
 ): Steps {
-  const found = masked && learningRate === undefined && steps > 0 ? encoder?.config.masked_tuning : undefined;
+  const found = masked && learningRate === undefined ? encoder?.config.masked_tuning : undefined;
   const pace = found
     ? {
         learningRate: found.learning_rate,
@@ -178,7 +178,7 @@ export function stepsOf(
     : learningRate === undefined
       ? { learningRate: PAPER.learningRate }
       : { learningRate, optimizer, embeddingLearningRate };
-  return { ...pace, rank: offsetRank(encoder, rank ?? found?.rank) };
+  return { ...pace, rank: offsetRank(encoder, rank ?? (steps > 0 ? encoder?.config.tuning_rank : undefined)) };
 }
 
 /** An encoder's offsets can have more than its rank, not less: that would cut what it says of the subject. */

@@ -66,8 +66,8 @@ test("with a mask the steps are those of the encoder's config, unless the spec h
   cpSync(join(folder, "sd1", "tuning_encoder"), other, { recursive: true });
   const file = join(other, "config.json");
   const config = JSON.parse(readFileSync(file, "utf8")) as object;
-  const steps = { optimizer: "muon", learning_rate: 0.03, embedding_learning_rate: 0.01, rank: 3 };
-  writeFileSync(file, JSON.stringify({ ...config, masked_tuning: steps }));
+  const steps = { optimizer: "muon", learning_rate: 0.03, embedding_learning_rate: 0.01 };
+  writeFileSync(file, JSON.stringify({ ...config, tuning_rank: 3, masked_tuning: steps }));
   const mask = Uint8Array.from({ length: side * side }, (_, i) => (i % side < side / 2 ? 255 : 0));
   const taught = async (spec: object) => {
     const concept = await make({ method: "date", steps: 2, ...spec }).teach({ ...photo, mask }, options);
@@ -75,28 +75,33 @@ test("with a mask the steps are those of the encoder's config, unless the spec h
   };
   const own = await taught({ encoder: other, mask: true });
   expect(own.rank).toBe(3);
-  expect(own).toEqual(await taught({ mask: true, ...steps }));
+  expect(own).toEqual(await taught({ mask: true, rank: 3, ...steps }));
   expect(own).not.toEqual(await taught({ mask: true }));
   expect(await taught({ encoder: other, mask: true, learning_rate: 0.03 })).toEqual(
-    await taught({ mask: true, learning_rate: 0.03 }),
+    await taught({ mask: true, rank: 3, learning_rate: 0.03 }),
   );
-  expect(await taught({ encoder: other })).toEqual(await taught({}));
+  expect(await taught({ encoder: other })).toEqual(await taught({ rank: 3 }));
   expect(await taught({ encoder: other, mask: true, steps: 0 })).toEqual(await taught({ steps: 0 }));
 });
 
 test("the settings are those that decide the result: the steps of a config are no other than the same steps in a spec", () => {
-  const { encoder, encoderConfig, ...own } = make({ method: "date", mask: true }).settings;
-  const steps = { learning_rate: 0.03, optimizer: "muon", embedding_learning_rate: 0.01, rank: 3 };
-  const config = { ...(encoderConfig as object), masked_tuning: steps };
+  const settings = (spec: object) => make({ method: "date", ...spec }).settings;
+  const own = settings({ mask: true });
+  const steps = { learning_rate: 0.03, optimizer: "muon", embedding_learning_rate: 0.01 };
+  const config = { ...(own.encoderConfig as object), tuning_rank: 3, masked_tuning: steps };
   const other = join(folder, "told-encoder");
   cpSync(join(folder, "sd1", "tuning_encoder"), other, { recursive: true });
   writeFileSync(join(other, "config.json"), JSON.stringify(config));
-  const settings = (spec: object) => make({ method: "date", ...spec }).settings;
   const told = settings({ encoder: other, mask: true });
-  expect(told).toMatchObject({ learningRate: 0.03, optimizer: "muon", embeddingLearningRate: 0.01, rank: 3 });
-  expect(told).toEqual(settings({ mask: true, ...steps }));
-  expect(told).not.toEqual({ encoder, encoderConfig, ...own });
-  expect(settings({ encoder: other })).toEqual(settings({}));
+  const masked = { learningRate: 0.03, optimizer: "muon", embeddingLearningRate: 0.01, rank: 3 };
+  expect(told).toMatchObject({ masked });
+  expect(told).toEqual(settings({ mask: true, rank: 3, ...steps }));
+  expect(told).not.toEqual(own);
+  // where no mask is found, a rate that a spec names is stepped with, one that the config names isn't
+  expect(settings({ encoder: other, mask: "plain" })).toMatchObject({ learningRate: 0.002, rank: 3, masked });
+  expect(settings({ mask: "plain", rank: 3, ...steps })).toMatchObject({ ...masked, masked });
+  expect(settings({ encoder: other })).toEqual(settings({ rank: 3 }));
+  expect(settings({ encoder: other, steps: 0 })).toEqual(settings({ steps: 0 }));
   expect(() => settings({ mask: true, rank: 1 })).toThrow(/^rank: needed at least 2, the tuning-encoder's, found 1\./);
 });
 

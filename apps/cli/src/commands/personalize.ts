@@ -90,7 +90,8 @@ export default defineCommand({
       type: "integer",
       min: 1,
       max: 1024,
-      description: "rank of the weight offsets, at least the encoder's, which is the default",
+      description:
+        "rank of the weight offsets, at least the encoder's; by default the one that its config.json names for the steps, else its own",
       aliases: ["network-dim"],
     },
     batchSize: {
@@ -110,7 +111,7 @@ export default defineCommand({
     paper: {
       type: "boolean",
       description:
-        "the steps as the paper has them: --mask none --lr 0.002 --alpha-blend 0.25, where you don't give others, in place of what was found to go best",
+        "the steps as the paper has them: --mask none --lr 0.002 --alpha-blend 0.25 and the encoder's rank, where you don't give others, in place of what was found to go best",
     },
     seed: { ...SEED, default: 0 },
     int8: INT8,
@@ -145,7 +146,8 @@ export default defineCommand({
     const encoder = options.encoder === undefined ? findEncoder(model) : openEncoder(options.encoder, model);
     const wanted = where === "auto" || (where === undefined && encoder?.config.masked_tuning !== undefined);
     const plain = wanted && !mask;
-    const { steps, token, classWord, rank, seed, device } = options;
+    const { steps, token, classWord, seed, device } = options;
+    const rank = options.rank ?? (options.paper ? encoder?.config.rank : undefined);
     if (options.int8) await makeCopies(model, { progress, signal });
     const runtime = await startRuntime({ device: device as Device });
     let bar: Bar | undefined;

@@ -54,10 +54,11 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
   const encoder = typeof found === "string" ? undefined : found;
   const neutral = templates ?? (encoder ?? findEncoder(model))?.config.templates;
   const size = spec.batch_size ?? batchSize;
-  const { start, ...rest } = recipe;
+  const { start, learningRate, optimizer, embeddingLearningRate, rank, ...rest } = recipe;
   // with a mask, the steps that the encoder's config tells, unless the spec names a rate
-  const settings = { ...rest, learningRate: spec.mask && start === "encoder" ? spec.learning_rate : rest.learningRate };
-  const { masked_tuning: _, ...shape } = encoder?.config ?? {};
+  const rate = spec.mask && start === "encoder" ? spec.learning_rate : learningRate;
+  const asked = { ...rest, learningRate: rate, optimizer, embeddingLearningRate, rank, encoder };
+  const { masked_tuning: _, tuning_rank: __, ...shape } = encoder?.config ?? {};
   return {
     name: spec.name ?? `${nameOf(spec.method, recipe)}${spec.mask ? `, ${MASKS[String(spec.mask)]}` : ""}`,
     kind: spec.method,
@@ -65,7 +66,8 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
     settings: {
       start,
       ...rest,
-      ...stepsOf(Boolean(spec.mask), { ...settings, encoder }),
+      ...(spec.mask !== true && stepsOf(false, asked)),
+      ...(spec.mask && { masked: stepsOf(true, asked) }),
       batchSize: size,
       templates: neutral ?? null,
       classWord: spec.class_word ?? null,
@@ -92,7 +94,7 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
         });
       const mask = spec.mask === "plain" ? plainBackgroundMask(photo) : spec.mask ? photo.mask : undefined;
       const told = start === "word" || spec.class_word === true;
-      const ask = { ...settings, ...options, encoder, batchSize: size, templates: neutral, token: PLACEHOLDER };
+      const ask = { ...asked, ...options, batchSize: size, templates: neutral, token: PLACEHOLDER };
       return personalize(runtime, model, { ...photo, mask }, { ...ask, classWord: told ? classWord : undefined });
     },
   };

@@ -2,6 +2,7 @@
 import { fingerprint, type Judge, pathsOf, type StableDiffusionModel } from "@likeness/diffusion";
 import { LikenessError } from "@likeness/engine";
 import type { Method } from "../baselines/method.ts";
+import { findEncoder } from "../encoder-file.ts";
 import type { EvaluationConfig } from "./config.ts";
 import { keyOf } from "./records.ts";
 import type { EvaluationSet } from "./set.ts";
@@ -108,7 +109,11 @@ export function planOf(
     })),
     timing:
       config.timings > 0
-        ? { key: keyOf({ ...common, sampling, timings: config.timings }), times: config.timings }
+        ? {
+            // how long steps take is a matter of shapes, not of weights
+            key: keyOf({ ...common, sampling, timings: config.timings, encoder: findEncoder(model)?.config ?? null }),
+            times: config.timings,
+          }
         : undefined,
   };
 }

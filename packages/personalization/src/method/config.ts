@@ -16,6 +16,8 @@ export const EncoderConfig = z
     /** Rank r of the weight offsets, and alpha: their scale is alpha / r. */
     rank: z.int().positive().default(4),
     lora_alpha: z.number().positive().default(4),
+    /** Rank of the offsets while they are tuned, if it is to be above what is predicted: room that begins at zero. */
+    tuning_rank: z.int().positive().optional(),
     /** Timestep at which the UNet's encoder sees the photo (method.md 3.2). */
     encoder_timestep: z.int().nonnegative().default(250),
     /** Weight of the personalised branch of the dual path. */
@@ -28,16 +30,14 @@ export const EncoderConfig = z
         optimizer: z.enum(["adamw", "muon"]),
         learning_rate: z.number().positive(),
         embedding_learning_rate: z.number().positive(),
-        /** Of the offsets while they are tuned, if it is to be above what is predicted. */
-        rank: z.int().positive().optional(),
       })
       .optional(),
     /** The base model that it was trained for. */
     base: z.string().default(""),
     base_name: z.string().default(""),
   })
-  .refine(({ rank, masked_tuning }) => (masked_tuning?.rank ?? rank) >= rank, {
-    path: ["masked_tuning", "rank"],
+  .refine(({ rank, tuning_rank }) => (tuning_rank ?? rank) >= rank, {
+    path: ["tuning_rank"],
     error: "must be at least rank, as the offsets start at what is predicted",
   });
 export type EncoderConfig = z.output<typeof EncoderConfig>;

@@ -1,5 +1,5 @@
 /** A whole evaluation on a toy model in this process: what is measured, kept, resumed and reported. */
-import { appendFileSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { appendFileSync, cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loadModel } from "@likeness/diffusion";
@@ -292,6 +292,16 @@ test("without a tuning-encoder, rows that need one are skipped and say so", () =
   const report = evaluationReport(evaluation, "x", []);
   expect(report).toContain("| encoder only, 0 steps | skipped: bare has no tuning_encoder/ yet |");
   expect(report).toContain("| class word only | skipped: not measured |");
+});
+
+test("the times are measured anew when the encoder's config changes: its steps are what takes them", () => {
+  cpSync(at("sd1"), at("timed"), { recursive: true });
+  const key = (): string => open(configOf("timed", { model: at("timed"), timings: 1 })).plan.timing!.key;
+  const before = key();
+  expect(key()).toBe(before);
+  const file = at("timed", "tuning_encoder", "config.json");
+  writeFileSync(file, JSON.stringify({ ...JSON.parse(readFileSync(file, "utf8")), tuning_rank: 8 }));
+  expect(key()).not.toBe(before);
 });
 
 test("pictures are those of generateConcept, alone or in a batch that isn't full", async () => {

@@ -152,33 +152,33 @@ export async function personalize(
 }
 
 export type Steps = Pick<TuningOptions, "learningRate" | "embeddingLearningRate" | "optimizer" | "rank">;
+type StepsAsked = Pick<
+  PersonalizeOptions,
+  "learningRate" | "embeddingLearningRate" | "optimizer" | "rank" | "steps" | "encoder"
+>;
 
 /**
  * The steps on a photo that has a mask or none: those of the options, else what the encoder's config tells for it, else the paper's.
  * @throws LikenessError for a rank below the encoder's
  */
-export function stepsOf(
+export function stepsOf(masked: boolean, asked: StepsAsked): Steps {
+  const { encoder, steps } = asked;
+  const rank = asked.rank ?? (steps > 0 ? encoder?.config.tuning_rank : undefined);
+  return { ...paceOf(masked, asked), rank: offsetRank(encoder, rank) };
+}
+
+function paceOf(
   masked: boolean,
-  {
-    learningRate,
-    optimizer,
-    embeddingLearningRate,
-    rank,
-    steps,
-    encoder,
-  }: Pick<PersonalizeOptions, "learningRate" | "optimizer" | "embeddingLearningRate" | "rank" | "steps" | "encoder">,
-): Steps {
-  const found = masked && learningRate === undefined ? encoder?.config.masked_tuning : undefined;
-  const pace = found
-    ? {
-        learningRate: found.learning_rate,
-        optimizer: found.optimizer,
-        embeddingLearningRate: found.embedding_learning_rate,
-      }
-    : learningRate === undefined
-      ? { learningRate: PAPER.learningRate }
-      : { learningRate, optimizer, embeddingLearningRate };
-  return { ...pace, rank: offsetRank(encoder, rank ?? (steps > 0 ? encoder?.config.tuning_rank : undefined)) };
+  { learningRate, optimizer, embeddingLearningRate, encoder }: StepsAsked,
+): Omit<Steps, "rank"> {
+  if (learningRate !== undefined) return { learningRate, optimizer, embeddingLearningRate };
+  const found = masked ? encoder?.config.masked_tuning : undefined;
+  if (!found) return { learningRate: PAPER.learningRate };
+  return {
+    optimizer: found.optimizer,
+    learningRate: found.learning_rate,
+    embeddingLearningRate: found.embedding_learning_rate,
+  };
 }
 
 /** An encoder's offsets can have more than its rank, not less: that would cut what it says of the subject. */

@@ -175,8 +175,8 @@ function paceOf(
   const found = masked ? encoder?.config.masked_tuning : undefined;
   if (!found) return { learningRate: PAPER.learningRate };
   return {
-    optimizer: found.optimizer,
     learningRate: found.learning_rate,
+    optimizer: found.optimizer,
     embeddingLearningRate: found.embedding_learning_rate,
   };
 }

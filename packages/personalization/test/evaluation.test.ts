@@ -181,6 +181,18 @@ test("rows are held against a reference subject by subject, over the subjects th
   );
 });
 
+test("of a row with part of the seeds, the reference's same seeds are taken", async () => {
+  const methods = [{ method: "class-word" }, { method: "encoder" }];
+  const config = { methods, reference: "encoder only, 0 steps", backbone: 0 };
+  await runEvaluation(runtime, open(configOf("seeds", { ...config, images: 1 })));
+  await runEvaluation(runtime, open(configOf("seeds", { methods: methods.slice(1), backbone: 0 })));
+  const evaluation = open(configOf("seeds", config));
+  const [of] = differences(evaluation, "encoder only, 0 steps");
+  expect(summarize(evaluation).rows.map((r) => r.seeds)).toEqual([1, 2]);
+  const [first] = differences(open(configOf("seeds", { ...config, images: 1 })), "encoder only, 0 steps");
+  expect({ ...of, method: "" }).toEqual({ ...first, method: "" });
+});
+
 test("the base model's names are told look by look", () => {
   const look = (right: number) => ({
     ...{ attribute: "look", right, names: ["none", "neon", "pixel art"] },

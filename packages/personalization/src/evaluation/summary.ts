@@ -116,21 +116,29 @@ export function rowOver(method: Method, { trials, shots }: Plan, records: Record
   );
 }
 
-/** Pairs take out what is easy or hard about a subject: their standard errors are smaller than those of the rows. */
+/**
+ * Over the subjects and seeds that a row and the reference both have. Pairs take out what is easy or hard about a subject and a
+ * seed's noise: their standard errors are smaller than those of the rows.
+ */
 export function differences({ methods, plan: { shots }, records }: SummarySource, reference: string): Difference[] {
   const found = foundIn(records);
-  const cellsOf = (method: Method): Map<string, CellRecord[]> => {
-    const mine = shots.filter((s) => s.trial.method === method).map((s) => s.judged);
-    return cellsBySubject(found("judged", mine));
+  const judgedOf = (method: Method): JudgedRecord[] =>
+    found(
+      "judged",
+      shots.filter((s) => s.trial.method === method).map((s) => s.judged),
+    );
+  const shotOf = (r: JudgedRecord): string => `${r.subject} ${r.seed}`;
+  const shared = (some: readonly JudgedRecord[], others: readonly JudgedRecord[]): Map<string, CellRecord[]> => {
+    const there = new Set(others.map(shotOf));
+    return cellsBySubject(some.filter((r) => there.has(shotOf(r))));
   };
-  const theirs = cellsOf(methods.find(({ name }) => name === reference)!);
+  const theirs = judgedOf(methods.find(({ name }) => name === reference)!);
   return methods
     .filter(({ name }) => name !== reference)
     .map((method) => {
-      const pairs = [...cellsOf(method)].flatMap(([subject, mine]) => {
-        const other = theirs.get(subject);
-        return other ? [{ mine, other }] : [];
-      });
+      const own = judgedOf(method);
+      const others = shared(theirs, own);
+      const pairs = [...shared(own, theirs)].map(([subject, mine]) => ({ mine, other: others.get(subject)! }));
       const over = (f: (cell: CellRecord) => readonly number[]): Estimate =>
         estimate(pairs.map(({ mine, other }) => meanOf(mine.flatMap(f)) - meanOf(other.flatMap(f))));
       const [instance, top5, prompt] = [over(instanceOf), over(top5Of), over(attributesOf)];

@@ -72,7 +72,7 @@ test.each<[string, string[], RegExp]>([
   expect(readdirSync(folder)).not.toContain("no");
 });
 
-test("--paper steps on the whole photo at the paper's rate and share, but for what is given", async () => {
+test("--paper steps on the whole photo at the paper's rate and share and the encoder's rank, but for what is given", async () => {
   const model = loadModel(toy("sd1"));
   writeToyEncoder(join(folder, "encoder"), model);
   const found = { optimizer: "muon", learning_rate: 0.04, embedding_learning_rate: 0.01 };

@@ -42,7 +42,10 @@ export interface PersonalizeOptions
   readonly token: string;
   readonly classWord?: string | undefined;
   readonly alphaBlend?: number | undefined;
-  /** Of the offsets; the one that the encoder's config names, or 4, if not given. What is above the encoder's is room for the steps beside what it predicts. */
+  /**
+   * Of the offsets; if not given, for steps the `tuning_rank` of the encoder's config, else the encoder's rank, without one 4. What
+   * is above the encoder's is room for the steps beside what it predicts.
+   */
   readonly rank?: number | undefined;
   /** On how many plain backgrounds tuning also sees the subject of a photo with a mask; 8 by default, 0 for none. */
   readonly cutOuts?: number | undefined;
@@ -151,8 +154,8 @@ export async function personalize(
   };
 }
 
-export type Steps = Pick<TuningOptions, "learningRate" | "embeddingLearningRate" | "optimizer" | "rank">;
-type StepsAsked = Pick<
+export type StepSettings = Pick<TuningOptions, "learningRate" | "embeddingLearningRate" | "optimizer" | "rank">;
+type Asked = Pick<
   PersonalizeOptions,
   "learningRate" | "embeddingLearningRate" | "optimizer" | "rank" | "steps" | "encoder"
 >;
@@ -161,7 +164,7 @@ type StepsAsked = Pick<
  * The steps on a photo that has a mask or none: those of the options, else what the encoder's config tells for it, else the paper's.
  * @throws LikenessError for a rank below the encoder's
  */
-export function stepsOf(masked: boolean, asked: StepsAsked): Steps {
+export function stepsOf(masked: boolean, asked: Asked): StepSettings {
   const { encoder, steps } = asked;
   const rank = asked.rank ?? (steps > 0 ? encoder?.config.tuning_rank : undefined);
   return { ...paceOf(masked, asked), rank: offsetRank(encoder, rank) };
@@ -169,8 +172,8 @@ export function stepsOf(masked: boolean, asked: StepsAsked): Steps {
 
 function paceOf(
   masked: boolean,
-  { learningRate, optimizer, embeddingLearningRate, encoder }: StepsAsked,
-): Omit<Steps, "rank"> {
+  { learningRate, optimizer, embeddingLearningRate, encoder }: Asked,
+): Omit<StepSettings, "rank"> {
   if (learningRate !== undefined) return { learningRate, optimizer, embeddingLearningRate };
   const found = masked ? encoder?.config.masked_tuning : undefined;
   if (!found) return { learningRate: PAPER.learningRate };
@@ -208,7 +211,7 @@ function planOf(
   runtime: Runtime,
   model: StableDiffusionModel,
   { views, weighted }: { readonly views: number; readonly weighted: boolean },
-  options: PersonalizeOptions & Steps & { readonly alphaBlend: number },
+  options: PersonalizeOptions & StepSettings & { readonly alphaBlend: number },
 ): Promise<PersonalizePlan> {
   const { encoder } = options;
   const latents = photoLatents(model);

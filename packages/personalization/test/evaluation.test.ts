@@ -181,16 +181,20 @@ test("rows are held against a reference subject by subject, over the subjects th
   );
 });
 
-test("of a row with part of the seeds, the reference's same seeds are taken", async () => {
-  const methods = [{ method: "class-word" }, { method: "encoder" }];
-  const config = { methods, reference: "encoder only, 0 steps", backbone: 0 };
+test("where one of a row and the reference has more seeds, those that both have are compared", async () => {
+  const methods = [{ method: "class-word" }, { method: "encoder" }, { method: "no-encoder", steps: 0 }];
+  const [word, encoder, none] = ["class word only", "encoder only, 0 steps", "0 steps without encoder"] as const;
+  const config = { methods, reference: encoder, backbone: 0 };
   await runEvaluation(runtime, open(configOf("seeds", { ...config, images: 1 })));
   await runEvaluation(runtime, open(configOf("seeds", { methods: methods.slice(1), backbone: 0 })));
-  const evaluation = open(configOf("seeds", config));
-  const [of] = differences(evaluation, "encoder only, 0 steps");
-  expect(summarize(evaluation).rows.map((r) => r.seeds)).toEqual([1, 2]);
-  const [first] = differences(open(configOf("seeds", { ...config, images: 1 })), "encoder only, 0 steps");
-  expect({ ...of, method: "" }).toEqual({ ...first, method: "" });
+  const [one, two] = [open(configOf("seeds", { ...config, images: 1 })), open(configOf("seeds", config))];
+  expect(summarize(two).rows.map((r) => r.seeds)).toEqual([1, 2, 2]);
+  const between = (of: typeof one, name: string, reference: string) =>
+    differences(of, reference).find(({ method }) => method.name === name)!.instance;
+  expect(between(two, word, encoder).mean).not.toBe(0);
+  expect(between(two, word, encoder)).toEqual(between(one, word, encoder));
+  expect(between(two, encoder, word)).toEqual(between(one, encoder, word));
+  expect(between(two, none, encoder)).not.toEqual(between(one, none, encoder));
 });
 
 test("the base model's names are told look by look", () => {

@@ -61,7 +61,7 @@ test("a mask changes the methods that are told to look at it, and no other", asy
   expect(make({ method: "date" }).settings).not.toHaveProperty("mask");
 });
 
-test("with a mask the steps are those of the encoder's config, unless the spec has its own; without one the paper's", async () => {
+test("with a mask the steps are those of the encoder's config, unless the spec has its own; without one the paper's, at the config's rank", async () => {
   const other = join(folder, "muon-encoder");
   cpSync(join(folder, "sd1", "tuning_encoder"), other, { recursive: true });
   const file = join(other, "config.json");
@@ -85,24 +85,28 @@ test("with a mask the steps are those of the encoder's config, unless the spec h
 });
 
 test("the settings are those that decide the result: the steps of a config are no other than the same steps in a spec", () => {
-  const settings = (spec: object) => make({ method: "date", ...spec }).settings;
-  const own = settings({ mask: true });
+  // keys are made from their JSON, in this order
+  const settings = (spec: object) => JSON.stringify(make({ method: "date", ...spec }).settings);
+  const own = JSON.parse(settings({ mask: true }));
   const steps = { learning_rate: 0.03, optimizer: "muon", embedding_learning_rate: 0.01 };
-  const config = { ...(own.encoderConfig as object), tuning_rank: 3, masked_tuning: steps };
+  const config = { ...own.encoderConfig, tuning_rank: 3, masked_tuning: steps };
   const other = join(folder, "told-encoder");
   cpSync(join(folder, "sd1", "tuning_encoder"), other, { recursive: true });
   writeFileSync(join(other, "config.json"), JSON.stringify(config));
   const told = settings({ encoder: other, mask: true });
   const masked = { learningRate: 0.03, optimizer: "muon", embeddingLearningRate: 0.01, rank: 3 };
-  expect(told).toMatchObject({ masked });
-  expect(told).toEqual(settings({ mask: true, rank: 3, ...steps }));
-  expect(told).not.toEqual(own);
+  expect(JSON.parse(told)).toMatchObject({ masked });
+  expect(told).toBe(settings({ mask: true, rank: 3, ...steps }));
+  expect(told).not.toBe(settings({ mask: true }));
   // where no mask is found, a rate that a spec names is stepped with, one that the config names isn't
-  expect(settings({ encoder: other, mask: "plain" })).toMatchObject({ learningRate: 0.002, rank: 3, masked });
-  expect(settings({ mask: "plain", rank: 3, ...steps })).toMatchObject({ ...masked, masked });
-  expect(settings({ encoder: other })).toEqual(settings({ rank: 3 }));
-  expect(settings({ encoder: other, steps: 0 })).toEqual(settings({ steps: 0 }));
+  const plain = (spec: object) => JSON.parse(settings({ mask: "plain", ...spec }));
+  expect(plain({ encoder: other })).toMatchObject({ learningRate: 0.002, rank: 3, masked });
+  expect(plain({ rank: 3, ...steps })).toMatchObject({ ...masked, masked });
+  expect(settings({ encoder: other })).toBe(settings({ rank: 3 }));
+  expect(settings({ encoder: other, steps: 0 })).toBe(settings({ steps: 0 }));
   expect(() => settings({ mask: true, rank: 1 })).toThrow(/^rank: needed at least 2, the tuning-encoder's, found 1\./);
+  writeFileSync(join(other, "config.json"), JSON.stringify({ ...config, tuning_rank: 1 }));
+  expect(() => settings({ encoder: other })).toThrow(/told-encoder.*config\.json.*tuning_rank.*must be at least rank/s);
 });
 
 describe("what learns", () => {

@@ -91,7 +91,7 @@ export default defineCommand({
       min: 1,
       max: 1024,
       description:
-        "rank of the weight offsets, at least the encoder's; by default the one that its config.json names for the steps, else its own",
+        "rank of the weight offsets, at least the encoder's; by default the tuning_rank of its config.json, else its own; without one 4",
       aliases: ["network-dim"],
     },
     batchSize: {

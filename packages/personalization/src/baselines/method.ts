@@ -46,7 +46,7 @@ export interface MethodContext {
 
 /**
  * The method that a spec names, with the spec's settings in place of the published ones.
- * @throws LikenessError, ConfigError or SafetensorsError for an encoder that is damaged or of another model
+ * @throws LikenessError, ConfigError or SafetensorsError for an encoder that is damaged or of another model, or a rank below its own
  */
 export function createMethod(spec: MethodSpec, { runtime, model, batchSize, templates }: MethodContext): Method {
   const recipe = { ...RECIPES[spec.method], ...changesOf(spec) };
@@ -58,7 +58,7 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
   // with a mask, the steps that the encoder's config tells, unless the spec names a rate
   const rate = spec.mask && start === "encoder" ? spec.learning_rate : learningRate;
   const asked = { ...rest, learningRate: rate, optimizer, embeddingLearningRate, rank, encoder };
-  const { masked_tuning: _, tuning_rank: __, ...shape } = encoder?.config ?? {};
+  const { masked_tuning: _, tuning_rank: __, ...encoderConfig } = encoder?.config ?? {};
   return {
     name: spec.name ?? `${nameOf(spec.method, recipe)}${spec.mask ? `, ${MASKS[String(spec.mask)]}` : ""}`,
     kind: spec.method,
@@ -73,7 +73,7 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
       classWord: spec.class_word ?? null,
       // it reads the photo through the model's picture encoder
       encoder: encoder ? fingerprint(pathsOf(encoder, model.imageEncoder)) : null,
-      encoderConfig: encoder ? shape : null,
+      encoderConfig: encoder ? encoderConfig : null,
       ...(spec.mask && { mask: spec.mask, cutOuts: spec.cut_outs ?? MOST_CUT_OUTS }),
     },
     ...(typeof found === "string" && { skipped: found }),
@@ -94,8 +94,8 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
         });
       const mask = spec.mask === "plain" ? plainBackgroundMask(photo) : spec.mask ? photo.mask : undefined;
       const told = start === "word" || spec.class_word === true;
-      const ask = { ...asked, ...options, batchSize: size, templates: neutral, token: PLACEHOLDER };
-      return personalize(runtime, model, { ...photo, mask }, { ...ask, classWord: told ? classWord : undefined });
+      const all = { ...asked, ...options, batchSize: size, templates: neutral, token: PLACEHOLDER };
+      return personalize(runtime, model, { ...photo, mask }, { ...all, classWord: told ? classWord : undefined });
     },
   };
 }

@@ -110,8 +110,11 @@ export function planOf(
     timing:
       config.timings > 0
         ? {
-            // how long steps take is a matter of shapes, not of weights
-            key: keyOf({ ...common, sampling, timings: config.timings, encoder: findEncoder(model)?.config ?? null }),
+            // the encoder's config says which steps are taken
+            key: keyOf({
+              ...{ ...common, sampling, timings: config.timings, batch: config.batch_size },
+              encoder: findEncoder(model)?.config ?? null,
+            }),
             times: config.timings,
           }
         : undefined,

@@ -97,7 +97,7 @@ function against(evaluation: Evaluation): string {
       plusMinus(d.prompt, percent, (x) => signed(x, percent)),
     ]);
   const head = ["method", "subjects", "instance", "top-5", "prompt"];
-  return `## Against ${reference}\n\nMean differences over subjects and their standard errors, in points, each of the seeds that both rows have.\n\n${markdown(head, body)}`;
+  return `## Against ${reference}\n\nMean differences over subjects and their standard errors, from the seeds that both rows have; those of shares in points.\n\n${markdown(head, body)}`;
 }
 
 function collapse({ rows }: Summary, plan: Plan): string {

@@ -55,7 +55,7 @@ export interface Naming {
   readonly look: number;
 }
 
-/** What a row has more than the reference, on average over the subjects that both have. */
+/** What a row has more than the reference, on average over the subjects and seeds that both have. */
 export interface Difference {
   readonly method: Method;
   readonly subjects: number;

@@ -11,6 +11,7 @@ export {
   type Evaluation,
   type EvaluationHooks,
   keepMeasurements,
+  keptPictures,
   openEvaluation,
   runEvaluation,
 } from "./evaluation/run.ts";

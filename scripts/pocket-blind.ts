@@ -7,7 +7,7 @@
  */
 import { mkdirSync, writeFileSync } from "node:fs";
 import { counterRandom, startRuntime } from "@likeness/engine";
-import { keptPictures, openEvaluation, readEvaluationConfig } from "@likeness/personalization";
+import { firstPictures, openEvaluation, readEvaluationConfig } from "@likeness/personalization";
 import { contactSheet } from "../apps/cli/src/images/contact-sheet.ts";
 import { writePng } from "../apps/cli/src/images/write-png.ts";
 
@@ -23,8 +23,7 @@ const order = [...counterRandom(7, "blind").permutation(plan.subjects)];
 mkdirSync(OUT, { recursive: true });
 for (let from = 0; from < order.length; from += ROWS) {
   const tiles = order.slice(from, from + ROWS).flatMap((subject, i) => {
-    const shot = plan.shots.find(({ trial: t }) => t.method.name === config.reference && t.subject === subject);
-    const pictures = shot && keptPictures(evaluation, shot);
+    const pictures = firstPictures(evaluation, { name: config.reference! }, subject);
     if (!pictures) throw new Error(`no pictures of ${set.subjects[subject]!.name}: run the evaluation first`);
     return pictures.map((data, prompt) => ({
       picture: { data, width: side, height: side },

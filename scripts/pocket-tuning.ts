@@ -86,9 +86,9 @@ for (const { name, steps, mask, alphaBlend, learningRate, cutOuts } of WAYS) {
   for (let i = 0; i < SUBJECTS; i++) {
     const pixels = photos.subarray(i * 3 * model.resolution ** 2, (i + 1) * 3 * model.resolution ** 2);
     const photo = { pixels, width: model.resolution, height: model.resolution, ...(mask && { mask: maskOf(pixels) }) };
-    const options = { encoder, steps, learningRate, cutOuts, batchSize: 16, token: PLACEHOLDER, seed: 0, alphaBlend };
-    // at the rank that is predicted, as in the table of docs/decisions/0008
-    const concept = await personalize(runtime, model, photo, { ...options, rank: encoder.config.rank });
+    const { rank } = encoder.config; // the one that is predicted, as in the table of docs/decisions/0008
+    const given = { encoder, steps, learningRate, cutOuts, rank, alphaBlend };
+    const concept = await personalize(runtime, model, photo, { ...given, batchSize: 16, token: PLACEHOLDER, seed: 0 });
     await loadConcept(runtime, all, concept);
     const program = await errors(concept.alphaBlend);
     const { weight: _, ...levels } = noiseLevels(TIMES, model.scheduler("ddim").alphasCumprod, null, "v_prediction");

@@ -11,11 +11,10 @@ export {
   type Evaluation,
   type EvaluationHooks,
   keepMeasurements,
-  keptPictures,
   openEvaluation,
   runEvaluation,
 } from "./evaluation/run.ts";
-export { type EvaluationSheet, evaluationSheets, type SheetTile } from "./evaluation/sheets.ts";
+export { type EvaluationSheet, evaluationSheets, firstPictures, type SheetTile } from "./evaluation/sheets.ts";
 export { type Estimate, type Row, type Summary, summarize } from "./evaluation/summary.ts";
 export * from "./export.ts";
 export * from "./flatten.ts";

@@ -164,11 +164,10 @@ type Asked = Pick<
  * The steps on a photo that has a mask or none: those of the options, else what the encoder's config tells for it, else the paper's.
  * @throws LikenessError for a rank below the encoder's
  */
-export function stepsOf(masked: boolean, asked: Asked): StepSettings {
-  const { encoder, steps } = asked;
-  const rank = asked.rank ?? (steps > 0 ? encoder?.config.tuning_rank : undefined);
-  return { ...paceOf(masked, asked), rank: offsetRank(encoder, rank) };
-}
+export const stepsOf = (masked: boolean, asked: Asked): StepSettings => ({
+  ...paceOf(masked, asked),
+  rank: offsetRank(asked),
+});
 
 function paceOf(
   masked: boolean,
@@ -185,7 +184,7 @@ function paceOf(
 }
 
 /** An encoder's offsets can have more than its rank, not less: that would cut what it says of the subject. */
-function offsetRank(encoder: TuningEncoder | undefined, rank: number | undefined): number {
+function offsetRank({ rank, steps, encoder }: Asked): number {
   const least = encoder?.config.rank ?? 1;
   if (rank !== undefined && rank < least)
     throw new LikenessError("E_RANK", {
@@ -194,7 +193,7 @@ function offsetRank(encoder: TuningEncoder | undefined, rank: number | undefined
       found: String(rank),
       next: "Leave it out, or take an encoder of a lower rank.",
     });
-  return rank ?? encoder?.config.rank ?? 4;
+  return rank ?? (steps > 0 ? encoder?.config.tuning_rank : undefined) ?? encoder?.config.rank ?? 4;
 }
 
 /** Where the subject leaves less than this of the photo free, no background could be seen. */

@@ -112,7 +112,10 @@ export function planOf(
         ? {
             // the encoder's config says which steps are taken
             key: keyOf({
-              ...{ ...common, sampling, timings: config.timings, batch: config.batch_size },
+              ...common,
+              sampling,
+              timings: config.timings,
+              batch: config.batch_size,
               encoder: findEncoder(model)?.config ?? null,
             }),
             times: config.timings,

@@ -25,7 +25,7 @@ export function evaluationSheets(evaluation: Evaluation): EvaluationSheet[] {
   if (shown === 0) return [];
   const subjects = Array.from({ length: shown }, (_, i) => i);
   const few = subjects.slice(0, COMPARED.subjects);
-  const pictures = (m: Method, subject: number) => picturesOf(evaluation, m, subject);
+  const pictures = (m: Method, subject: number) => firstPictures(evaluation, m, subject);
   // a row has all its pictures, or it isn't on the sheet
   const ran = methods.filter((m) => m.skipped === undefined && few.every((s) => pictures(m, s)));
   const main = ran.find((m) => m.kind === "date") ?? ran.find((m) => m.kind === "no-encoder") ?? ran[0];
@@ -47,8 +47,12 @@ export function evaluationSheets(evaluation: Evaluation): EvaluationSheet[] {
   ];
 }
 
-/** Of the first seed; none if they aren't made, or the method isn't tried on that subject. */
-function picturesOf(evaluation: Evaluation, { name }: Method, subject: number): Uint8Array[] | undefined {
+/** What a row drew of a subject with the first seed; none if they aren't made, or the method isn't tried on that subject. */
+export function firstPictures(
+  evaluation: Pick<Evaluation, "config" | "plan">,
+  { name }: Pick<Method, "name">,
+  subject: number,
+): Uint8Array[] | undefined {
   const shot = evaluation.plan.shots.find(({ trial: t }) => t.method.name === name && t.subject === subject);
   return shot && keptPictures(evaluation, shot);
 }
@@ -56,7 +60,7 @@ function picturesOf(evaluation: Evaluation, { name }: Method, subject: number): 
 /** The photo, then a picture of each prompt. */
 function rowOf(evaluation: Evaluation, method: Method, subject: number, prompts: number, label?: string): SheetTile[] {
   const { set } = evaluation;
-  const pictures = picturesOf(evaluation, method, subject) ?? [];
+  const pictures = firstPictures(evaluation, method, subject) ?? [];
   const photo = { pixels: set.photo(subject).pixels, caption: label ?? set.subjects[subject]!.name };
   return [photo, ...pictures.slice(0, prompts).map((pixels, i) => ({ pixels, caption: set.prompts[i]!.prompt }))];
 }

@@ -109,34 +109,36 @@ export function rowOver(method: Method, { trials, shots }: Plan, records: Record
       "concept",
       trials.filter(mine).map((t) => t.key),
     ),
-    found(
-      "judged",
-      shots.filter((s) => mine(s.trial)).map((s) => s.judged),
-    ),
+    judgedOf(shots, records, mine),
   );
 }
+
+/** What was judged of some trials. */
+const judgedOf = (
+  shots: Plan["shots"],
+  records: SummarySource["records"],
+  mine: (t: Trial) => boolean,
+): JudgedRecord[] =>
+  foundIn(records)(
+    "judged",
+    shots.filter((s) => mine(s.trial)).map((s) => s.judged),
+  );
 
 /**
  * Over the subjects and seeds that a row and the reference both have. Pairs take out what is easy or hard about a subject and a
  * seed's noise: their standard errors are smaller than those of the rows.
  */
 export function differences({ methods, plan: { shots }, records }: SummarySource, reference: string): Difference[] {
-  const found = foundIn(records);
-  const judgedOf = (method: Method): JudgedRecord[] =>
-    found(
-      "judged",
-      shots.filter((s) => s.trial.method === method).map((s) => s.judged),
-    );
   const shotOf = (r: JudgedRecord): string => `${r.subject} ${r.seed}`;
   const shared = (some: readonly JudgedRecord[], others: readonly JudgedRecord[]): Map<string, CellRecord[]> => {
     const there = new Set(others.map(shotOf));
     return cellsBySubject(some.filter((r) => there.has(shotOf(r))));
   };
-  const theirs = judgedOf(methods.find(({ name }) => name === reference)!);
+  const theirs = judgedOf(shots, records, (t) => t.method.name === reference);
   return methods
     .filter(({ name }) => name !== reference)
     .map((method) => {
-      const own = judgedOf(method);
+      const own = judgedOf(shots, records, (t) => t.method === method);
       const others = shared(theirs, own);
       const pairs = [...shared(own, theirs)].map(([subject, mine]) => ({ mine, other: others.get(subject)! }));
       const over = (f: (cell: CellRecord) => readonly number[]): Estimate =>

@@ -13,10 +13,11 @@ import { dirname } from "node:path";
 import { PLACE_NAMES } from "./backgrounds.ts";
 import { caption, randomScene } from "./grammar.ts";
 import { Random } from "./random.ts";
-import { paintScene, renderPhoto, renderScene } from "./render.ts";
+import { paintScene, renderPhoto, renderScene, spriteOf } from "./render.ts";
 import type { Scene } from "./scene.ts";
 import type { Sprites } from "./sprites.ts";
 import { type Split, type Subject, subjectBy, subjectsOf } from "./subjects.ts";
+import { randomVariant } from "./variants.ts";
 
 export interface DatasetOptions {
   readonly split: Split;
@@ -28,6 +29,8 @@ export interface DatasetOptions {
   readonly portraits?: number;
   /** share of scenes with a look; by default 35%, and 10% of portraits */
   readonly looks?: number | undefined;
+  /** share of scenes whose art is varied; 0 */
+  readonly variants?: number;
   /** also how much of each 4x4 block of pixels is subject, as tensor `masks` (count, size / 4, size / 4) */
   readonly masks?: boolean;
   /** pixels a side; 64 */
@@ -35,16 +38,18 @@ export interface DatasetOptions {
 }
 
 /** The i-th scene of a data set, whatever its count. */
-export function sceneAt({ split, seed, portraits = 0, looks }: DatasetOptions, i: number): Scene {
+export function sceneAt({ split, seed, portraits = 0, looks, variants = 0 }: DatasetOptions, i: number): Scene {
   const portrait = portraits > 0 && new Random(seed, split, i, "portrait").chance(portraits);
-  return randomScene(subjectsOf(split), new Random(seed, split, i), { portrait, looks });
+  const varied = new Random(seed, split, i, "variant");
+  const variant = variants > 0 && varied.chance(variants) ? randomVariant(varied) : undefined;
+  return randomScene(subjectsOf(split), new Random(seed, split, i), { portrait, looks, variant });
 }
 
 /** A caption of the scene with the placeholder <S*> where the subject's name would stand. */
 export function templateOf(scene: Scene): string {
   const subject = subjectBy(scene.subject);
   return caption(
-    scene,
+    { ...scene, variant: undefined },
     { ...subject, name: "<S*>", kind: "<S*>" as Subject["kind"] },
     new Random(scene.seed, "template"),
   );
@@ -53,7 +58,7 @@ export function templateOf(scene: Scene): string {
 /** What the tuning-encoder gets to see for scene i: mostly a user's photo, sometimes another plain scene. */
 export function renderReference(sprites: Sprites, scene: Scene, seed: number, size: number = 64): Uint8Array {
   const rng = new Random(scene.seed, seed, "reference");
-  if (rng.chance(0.8)) return renderPhoto(sprites.get(scene.subject, scene.hand), rng.uint(), size);
+  if (rng.chance(0.8)) return renderPhoto(spriteOf(sprites, scene), rng.uint(), size);
   const simple: Scene = {
     ...scene,
     place: rng.pick(PLACE_NAMES),

@@ -25,7 +25,7 @@ export interface EvaluationSetOptions {
   readonly backbone?: number;
   readonly names?: number;
   /** Data sets whose captions the base model may have seen: none of them is a prompt. */
-  readonly trained?: readonly Pick<DatasetOptions, "seed" | "count" | "portraits" | "looks">[];
+  readonly trained?: readonly Pick<DatasetOptions, "seed" | "count" | "portraits" | "looks" | "variants">[];
   /** Pixels a side; 64. */
   readonly size?: number;
   /** Whose sprites retrieval tells apart, and subjects are chosen from; all by default. */

@@ -4,6 +4,7 @@ import { isUncounted, plural, withArticle } from "./nouns.ts";
 import type { Random } from "./random.ts";
 import { ITEMS, type Item, type Manner, type Position, type Scene, type Size } from "./scene.ts";
 import type { Hand, Subject } from "./subjects.ts";
+import type { Variant } from "./variants.ts";
 
 /** The phrases of the captions; `*` stands for the subject with all that belongs to it. */
 export const PHRASES = {
@@ -136,10 +137,15 @@ export interface SceneOptions {
   readonly portrait?: boolean | undefined;
   /** Chance of a look; by default that of scenes, or of portraits. */
   readonly looks?: number | undefined;
+  readonly variant?: Variant | undefined;
 }
 
 /** Draws a random scene of one of the subjects. */
-export function randomScene(list: readonly Subject[], rng: Random, { portrait, looks }: SceneOptions = {}): Scene {
+export function randomScene(
+  list: readonly Subject[],
+  rng: Random,
+  { portrait, looks, variant }: SceneOptions = {},
+): Scene {
   const chances = portrait ? PORTRAITS : CHANCES;
   const subject = rng.pick(list);
   const item: Item = rng.chance(chances.item) ? rng.pick(ITEMS.slice(1)) : "none";
@@ -151,6 +157,7 @@ export function randomScene(list: readonly Subject[], rng: Random, { portrait, l
   const scene: Omit<Scene, "caption"> = {
     subject: subject.hexcode,
     hand: rng.pick(subject.hands),
+    ...(variant && { variant: hasColour(subject.name) ? { ...variant, colour: undefined } : variant }),
     place: rng.chance(chances.plain) ? rng.pick(PLAIN_NAMES) : rng.pick(PLACE_NAMES),
     look: rng.chance(looks ?? chances.look) ? rng.pick(LOOKS.slice(1)) : "none",
     count,
@@ -162,6 +169,9 @@ export function randomScene(list: readonly Subject[], rng: Random, { portrait, l
   };
   return { ...scene, caption: caption(scene, subject, rng, chances) };
 }
+
+/** A red apple is never a blue one. */
+const hasColour = (name: string): boolean => name.split(" ").some((word) => PLAIN_NAMES.includes(word));
 
 /** Hats and crowns go on anything, glasses and scarfs on what has a face, the rest stands beside. */
 function mannerOf(item: Item, subject: Subject, rng: Random): Manner {
@@ -198,6 +208,7 @@ function nounPhrase(scene: Omit<Scene, "caption">, name: string, rng: Random, ch
   const words: string[] = [];
   if (scene.size !== "normal" && rng.chance(chances.told)) words.push(rng.pick<string>(PHRASES.size[scene.size]));
   if (rng.chance(chances.handTold)) words.push(rng.pick<string>(PHRASES.hand[scene.hand]));
+  if (scene.variant?.colour !== undefined && rng.chance(chances.told)) words.push(scene.variant.colour);
   if (scene.count > 1) {
     const count = rng.weighted({ "0": 0.75, "1": 0.25 }) === "0" ? 0 : 1;
     return [PHRASES.count[scene.count as 2 | 3][count], ...words, plural(name)].join(" ");

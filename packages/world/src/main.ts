@@ -5,6 +5,7 @@
  *   … --pairs      also a reference picture per scene
  *   … --portraits 0.6   so many of the scenes have one large subject, mostly as it is
  *   … --looks 0.45   so many have a look (by default 35%, and 10% of portraits)
+ *   … --variants 0.4   so many show their subject in other colours and proportions, the colour told
  *   … --masks      also where the subject is
  *   … --sheet      --out is a PNG with the scenes and their captions
  *   … --evaluation the set that personalization is judged with: --count photos of the split, prompts, all sprites
@@ -36,6 +37,7 @@ const { values } = parseArgs({
     pairs: { type: "boolean", default: false },
     portraits: { type: "string", default: "0" },
     looks: { type: "string" },
+    variants: { type: "string", default: "0" },
     masks: { type: "boolean", default: false },
     sheet: { type: "boolean", default: false },
     evaluation: { type: "boolean", default: false },
@@ -63,6 +65,7 @@ const TRAINED = [
   { seed: 16, count: 160_000, portraits: 0.5, looks: 0.45 },
   { seed: 20, count: 160_000, portraits: 0.4, looks: 0.6 },
   { seed: 22, count: 160_000, portraits: 0.4, looks: 0.6 },
+  { seed: 23, count: 160_000, portraits: 0.5, looks: 0.5, variants: 0.4 },
 ];
 
 /** Fewer aren't worth a process, which reads all sprites. */
@@ -88,7 +91,8 @@ async function main(): Promise<void> {
   const { pairs, masks } = values;
   const looks = values.looks === undefined ? undefined : share("looks", values.looks);
   const portraits = share("portraits", values.portraits);
-  const options = { split: split as Split, count, seed, pairs, portraits, looks, masks };
+  const variants = share("variants", values.variants);
+  const options = { split: split as Split, count, seed, pairs, portraits, looks, variants, masks };
   if (values.sheet) {
     const scenes = Array.from({ length: count }, (_, i) => sceneAt(options, i));
     return writeSheet(

@@ -6,6 +6,7 @@ import { Random } from "./random.ts";
 import { ITEM_SUBJECTS, type Item, type Scene, type Size } from "./scene.ts";
 import type { Sprite, Sprites } from "./sprites.ts";
 import { subjectBy } from "./subjects.ts";
+import { variantOf } from "./variants.ts";
 
 /** Longer side of the subject, as a part of the picture's side. */
 const SIZE_RANGES: Readonly<Record<Size, readonly [number, number]>> = {
@@ -17,6 +18,12 @@ const SIZE_RANGES: Readonly<Record<Size, readonly [number, number]>> = {
 };
 const SHIFT = { center: [0, 0], left: [-1, 0], right: [1, 0], top: [0, -1], bottom: [0, 1] } as const;
 
+/** The art of a scene's subject. */
+export function spriteOf(sprites: Sprites, { subject, hand, variant }: Scene): Sprite {
+  const sprite = sprites.get(subject, hand);
+  return variant ? variantOf(sprite, variant) : sprite;
+}
+
 /** Draws a scene: (size, size, 3) uint8. The same spec gives the same bytes. */
 export const renderScene = (sprites: Sprites, scene: Scene, size: number = 64): Uint8Array =>
   paintScene(sprites, scene, size).bytes();
@@ -26,7 +33,7 @@ export function paintScene(sprites: Sprites, scene: Scene, size: number): Canvas
   const rng = new Random(scene.seed, "scene");
   const place = placeBy(scene.place);
   const canvas = paintPlace(scene.place, scene.seed, size);
-  const sprite = sprites.get(scene.subject, scene.hand);
+  const sprite = spriteOf(sprites, scene);
   for (const at of placements(scene, sprite, rng)) {
     const placed: Placement = { ...at, light: place.light };
     if (scene.item !== "none" && scene.manner === "beside") drawBeside(canvas, sprites, scene, sprite, placed, rng);

@@ -1,5 +1,6 @@
 import type { Look } from "./looks.ts";
 import type { Hand } from "./subjects.ts";
+import type { Variant } from "./variants.ts";
 
 export type Size = "tiny" | "small" | "normal" | "large" | "huge";
 export type Position = "center" | "left" | "right" | "top" | "bottom";
@@ -12,6 +13,8 @@ export interface Scene {
   /** hexcode */
   readonly subject: string;
   readonly hand: Hand;
+  /** of the art; as it was drawn if undefined */
+  readonly variant?: Variant | undefined;
   /** of a place, or a colour for a plain background */
   readonly place: string;
   readonly look: Look;

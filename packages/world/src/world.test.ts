@@ -5,13 +5,15 @@ import { join } from "node:path";
 import { readSafetensorsHeader, readTensorBytes } from "@likeness/engine";
 import { beforeAll, expect, test } from "vitest";
 import { PLACE_NAMES, PLAIN_NAMES, paintPlace } from "./backgrounds.ts";
-import { drawScenes, sceneAt, writeDataset } from "./dataset.ts";
+import { COLOURS } from "./colours.ts";
+import { drawScenes, renderReference, sceneAt, templateOf, writeDataset } from "./dataset.ts";
 import { LOOKS } from "./looks.ts";
 import { Random } from "./random.ts";
-import { paintScene, renderPhoto, renderScene } from "./render.ts";
+import { paintScene, renderPhoto, renderScene, spriteOf } from "./render.ts";
 import { ITEMS, type Scene } from "./scene.ts";
 import { drawSprites, type Sprites } from "./sprites.ts";
 import { HANDS, subjectBy } from "./subjects.ts";
+import { variantOf } from "./variants.ts";
 
 let sprites: Sprites;
 const scene: Scene = {
@@ -39,6 +41,20 @@ function distance(a: ArrayLike<number>, b: ArrayLike<number>): number {
   let sum = 0;
   for (let i = 0; i < a.length; i++) sum += Math.abs(a[i]! - b[i]!);
   return sum / a.length;
+}
+
+/** Of premultiplied RGBA, 0..255. */
+function meanColour(rgba: Uint8Array): number[] {
+  const sum = [0, 0, 0, 0];
+  for (const [i, x] of rgba.entries()) sum[i % 4]! += x;
+  return sum.slice(0, 3).map((x) => (x / sum[3]!) * 255);
+}
+
+/** Standard deviation of the green of what is opaque. */
+function spreadOf(rgba: Uint8Array): number {
+  const greens = Array.from({ length: rgba.length / 4 }, (_, i) => i * 4).filter((i) => rgba[i + 3]! > 250);
+  const mean = greens.reduce((sum, i) => sum + rgba[i + 1]!, 0) / greens.length;
+  return Math.sqrt(greens.reduce((sum, i) => sum + (rgba[i + 1]! - mean) ** 2, 0) / greens.length);
 }
 
 test("the same spec gives the same bytes, another seed others", () => {
@@ -157,6 +173,60 @@ test("a share of looks is had by portraits and scenes alike; subjects, places an
   expect(shareOf(usual)).toBeCloseTo((0.35 + 0.1) / 2, 1);
   const place = (s: Scene): string => [s.subject, s.hand, s.place, s.count].join();
   expect(most.map(place)).toEqual(usual.map(place));
+});
+
+test("a share of variants shows the same scenes with other art, in the colour that the caption tells", () => {
+  const scenes = (variants: number): Scene[] =>
+    Array.from({ length: 300 }, (_, i) => sceneAt({ split: "train", count: 300, seed: 1, variants }, i));
+  const [none, some, all] = [scenes(0), scenes(0.4), scenes(1)];
+  expect(none).toEqual(Array.from({ length: 300 }, (_, i) => sceneAt({ split: "train", count: 300, seed: 1 }, i)));
+  expect(some.filter((s) => s.variant).length / 300).toBeCloseTo(0.4, 1);
+  const kept = ({ subject, hand, place, look, count }: Scene): string => [subject, hand, place, look, count].join();
+  expect(all.map(kept)).toEqual(none.map(kept));
+  const coloured = all.filter((s) => s.variant!.colour !== undefined);
+  const told = coloured.filter((s) => s.caption.split(/[ ,]/).includes(s.variant!.colour!));
+  expect(coloured.length).toBeGreaterThan(150);
+  expect(told.length / coloured.length).toBeGreaterThan(0.85);
+  // a red apple is never told, nor drawn, as a blue one
+  const ofColour = coloured.filter((s) =>
+    subjectBy(s.subject)
+      .name.split(" ")
+      .some((word) => word in COLOURS),
+  );
+  expect(ofColour).toEqual([]);
+  expect(coloured.filter((s) => templateOf(s).includes(`${s.variant!.colour} <S*>`))).toEqual([]);
+});
+
+test("a variant's mean colour is near the one it has, its art's detail and outline stay", () => {
+  for (const hand of HANDS) {
+    const sprite = sprites.get(scene.subject, hand);
+    const own = meanColour(sprite.rgba);
+    for (const [colour, target] of Object.entries(COLOURS)) {
+      const variant = variantOf(sprite, { colour, seed: 3 });
+      expect(variantOf(sprite, { colour, seed: 3 })).toEqual(variant);
+      const far = distance(meanColour(variant.rgba), target);
+      expect(far, `${hand} ${colour}`).toBeLessThan(Math.max(45, 0.75 * distance(own, target)));
+      expect(spreadOf(variant.rgba), `${hand} ${colour}`).toBeGreaterThan(0.25 * spreadOf(sprite.rgba));
+    }
+    const bent = variantOf(sprite, { colour: undefined, seed: 4 });
+    expect(distance(meanColour(bent.rgba), own)).toBeLessThan(6);
+    const ratio = (s: { width: number; height: number }): number => s.width / s.height;
+    expect(Math.abs(Math.log(ratio(bent) / ratio(sprite)))).toBeLessThan(0.35);
+    expect(Math.max(bent.width, bent.height)).toBe(Math.max(sprite.width, sprite.height));
+  }
+});
+
+test("a photo and the scenes of a variant show the same art", () => {
+  const variant = { colour: "purple", seed: 8 };
+  const plain = { ...scene, place: "white", size: "large" } as const;
+  const varied = { ...plain, variant };
+  const own = spriteOf(sprites, varied);
+  expect(own).toEqual(variantOf(sprites.get(scene.subject, scene.hand), variant));
+  expect(distance(renderScene(sprites, varied), renderScene(sprites, plain))).toBeGreaterThan(8);
+  for (let seed = 0; seed < 8; seed++) {
+    const [photo, usual] = [varied, plain].map((s) => renderReference(sprites, { ...s, seed }, 1));
+    expect(distance(photo!, usual!)).toBeGreaterThan(5);
+  }
 });
 
 test("a data set drawn in parts has the bytes of one drawn whole, and a failure leaves no file", async () => {

@@ -158,7 +158,10 @@ export type StepSettings = Pick<TuningOptions, "learningRate" | "embeddingLearni
 type Asked = Pick<
   PersonalizeOptions,
   "learningRate" | "embeddingLearningRate" | "optimizer" | "rank" | "steps" | "encoder"
->;
+> & {
+  /** For errors: where it is asked. */
+  readonly where?: string;
+};
 
 /**
  * The steps on a photo that has a mask or none: those of the options, else what the encoder's config tells for it, else the paper's.
@@ -184,11 +187,12 @@ function paceOf(
 }
 
 /** An encoder's offsets can have more than its rank, not less: that would cut what it says of the subject. */
-function offsetRank({ rank, steps, encoder }: Asked): number {
+function offsetRank({ rank, steps, encoder, where }: Asked): number {
   const least = encoder?.config.rank ?? 1;
   if (rank !== undefined && rank < least)
     throw new LikenessError("E_RANK", {
       what: "rank",
+      ...(where !== undefined && { where }),
       needed: `at least ${least}, the tuning-encoder's`,
       found: String(rank),
       next: "Leave it out, or take an encoder of a lower rank.",

@@ -104,7 +104,9 @@ test("the settings are those that decide the result: the steps of a config are n
   expect(plain({ rank: 3, ...steps })).toMatchObject({ ...masked, masked });
   expect(settings({ encoder: other })).toBe(settings({ rank: 3 }));
   expect(settings({ encoder: other, steps: 0 })).toBe(settings({ steps: 0 }));
-  expect(() => settings({ mask: true, rank: 1 })).toThrow(/^rank: needed at least 2, the tuning-encoder's, found 1\./);
+  expect(() => settings({ mask: true, rank: 1 })).toThrow(
+    /^rank \(method "12 steps, with a mask"\): needed at least 2, the tuning-encoder's, found 1\./,
+  );
   writeFileSync(join(other, "config.json"), JSON.stringify({ ...config, tuning_rank: 1 }));
   expect(() => settings({ encoder: other })).toThrow(/told-encoder.*config\.json.*tuning_rank.*must be at least rank/s);
 });

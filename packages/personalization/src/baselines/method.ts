@@ -59,15 +59,17 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
   const rate = spec.mask && start === "encoder" ? spec.learning_rate : learningRate;
   const asked = { ...rest, learningRate: rate, optimizer, embeddingLearningRate, rank, encoder };
   const { masked_tuning: _, tuning_rank: __, ...encoderConfig } = encoder?.config ?? {};
+  const name = spec.name ?? `${nameOf(spec.method, recipe)}${spec.mask ? `, ${MASKS[String(spec.mask)]}` : ""}`;
+  const steps = (masked: boolean) => stepsOf(masked, { ...asked, where: `method ${JSON.stringify(name)}` });
   return {
-    name: spec.name ?? `${nameOf(spec.method, recipe)}${spec.mask ? `, ${MASKS[String(spec.mask)]}` : ""}`,
+    name,
     kind: spec.method,
     subjects: spec.subjects,
     settings: {
       start,
       ...rest,
-      ...(spec.mask !== true && stepsOf(false, asked)),
-      ...(spec.mask && { masked: stepsOf(true, asked) }),
+      ...(spec.mask !== true && steps(false)),
+      ...(spec.mask && { masked: steps(true) }),
       batchSize: size,
       templates: neutral ?? null,
       classWord: spec.class_word ?? null,

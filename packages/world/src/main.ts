@@ -65,7 +65,6 @@ const TRAINED = [
   { seed: 16, count: 160_000, portraits: 0.5, looks: 0.45 },
   { seed: 20, count: 160_000, portraits: 0.4, looks: 0.6 },
   { seed: 22, count: 160_000, portraits: 0.4, looks: 0.6 },
-  { seed: 23, count: 160_000, portraits: 0.5, looks: 0.5, variants: 0.4 },
 ];
 
 /** Fewer aren't worth a process, which reads all sprites. */

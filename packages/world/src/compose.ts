@@ -45,6 +45,33 @@ function halve({ width, height, rgba }: Sprite): Sprite {
   return { width: w, height: h, rgba: out };
 }
 
+/** Bilinear sample of premultiplied RGBA into `out`, at a point in pixels from the middle of the first; beside the art there is nothing. */
+export function sampleSprite({ width, height, rgba }: Sprite, x: number, y: number, out: Float64Array): void {
+  const ix = Math.floor(x);
+  const iy = Math.floor(y);
+  const fx = x - ix;
+  const fy = y - iy;
+  let r = 0;
+  let g = 0;
+  let b = 0;
+  let a = 0;
+  for (let k = 0; k < 4; k++) {
+    const px = ix + (k & 1);
+    const py = iy + (k >> 1);
+    if (px < 0 || py < 0 || px >= width || py >= height) continue;
+    const w = (k & 1 ? fx : 1 - fx) * (k >> 1 ? fy : 1 - fy);
+    const i = (py * width + px) * 4;
+    r += w * rgba[i]!;
+    g += w * rgba[i + 1]!;
+    b += w * rgba[i + 2]!;
+    a += w * rgba[i + 3]!;
+  }
+  out[0] = r;
+  out[1] = g;
+  out[2] = b;
+  out[3] = a;
+}
+
 /** Draws a sprite onto the canvas: bilinear samples of the level that is nearest in size. */
 export function drawSprite(canvas: Canvas, sprite: Sprite, at: Placement): void {
   const n = canvas.size;
@@ -52,7 +79,6 @@ export function drawSprite(canvas: Canvas, sprite: Sprite, at: Placement): void 
   const pixels = at.size * n;
   const list = levels(sprite);
   const level = Math.max(0, Math.min(list.length - 1, Math.floor(Math.log2(longest / pixels) + 0.4)));
-  const { width, height, rgba } = list[level]!;
   const step = longest / pixels / 2 ** level; // level pixels a canvas pixel
   const cos = Math.cos(at.angle ?? 0);
   const sin = Math.sin(at.angle ?? 0);
@@ -66,40 +92,22 @@ export function drawSprite(canvas: Canvas, sprite: Sprite, at: Placement): void 
   const [lit, strength] = at.light ?? [[0, 0, 0], 0];
   const keep = 1 - strength;
   const data = canvas.data;
+  const sampled = new Float64Array(4);
   for (let y = y0; y < y1; y++) {
     for (let x = x0; x < x1; x++) {
       const dx = (x + 0.5 - cx) * step;
       const dy = (y + 0.5 - cy) * step;
       const sx = mirror * (cos * dx + sin * dy) + halfW - 0.5;
       const sy = cos * dy - sin * dx + halfH - 0.5;
-      const ix = Math.floor(sx);
-      const iy = Math.floor(sy);
-      if (ix < -1 || iy < -1 || ix >= width || iy >= height) continue;
-      const fx = sx - ix;
-      const fy = sy - iy;
-      let r = 0;
-      let g = 0;
-      let b = 0;
-      let a = 0;
-      for (let k = 0; k < 4; k++) {
-        const px = ix + (k & 1);
-        const py = iy + (k >> 1);
-        if (px < 0 || py < 0 || px >= width || py >= height) continue;
-        const w = (k & 1 ? fx : 1 - fx) * (k >> 1 ? fy : 1 - fy);
-        const i = (py * width + px) * 4;
-        r += w * rgba[i]!;
-        g += w * rgba[i + 1]!;
-        b += w * rgba[i + 2]!;
-        a += w * rgba[i + 3]!;
-      }
+      sampleSprite(list[level]!, sx, sy, sampled);
+      const a = sampled[3]! / 255;
       if (a <= 0) continue;
-      a /= 255;
       if (a > canvas.mask[y * n + x]!) canvas.mask[y * n + x] = a;
       const j = (y * n + x) * 3;
       const lightA = strength * a;
-      data[j] = data[j]! * (1 - a) + r * keep + lit[0] * lightA;
-      data[j + 1] = data[j + 1]! * (1 - a) + g * keep + lit[1] * lightA;
-      data[j + 2] = data[j + 2]! * (1 - a) + b * keep + lit[2] * lightA;
+      data[j] = data[j]! * (1 - a) + sampled[0]! * keep + lit[0] * lightA;
+      data[j + 1] = data[j + 1]! * (1 - a) + sampled[1]! * keep + lit[1] * lightA;
+      data[j + 2] = data[j + 2]! * (1 - a) + sampled[2]! * keep + lit[2] * lightA;
     }
   }
 }

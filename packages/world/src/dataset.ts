@@ -40,8 +40,7 @@ export interface DatasetOptions {
 /** The i-th scene of a data set, whatever its count. */
 export function sceneAt({ split, seed, portraits = 0, looks, variants = 0 }: DatasetOptions, i: number): Scene {
   const portrait = portraits > 0 && new Random(seed, split, i, "portrait").chance(portraits);
-  const varied = new Random(seed, split, i, "variant");
-  const variant = variants > 0 && varied.chance(variants) ? randomVariant(varied) : undefined;
+  const variant = variants > 0 ? randomVariant(new Random(seed, split, i, "variant"), variants) : undefined;
   return randomScene(subjectsOf(split), new Random(seed, split, i), { portrait, looks, variant });
 }
 

@@ -1,5 +1,6 @@
 /** Art as nobody drew it: subjects in other colours and proportions, so that what is learnt of art isn't learnt by heart. */
 import { COLOURS } from "./colours.ts";
+import { sampleSprite } from "./compose.ts";
 import { Random } from "./random.ts";
 import type { Sprite } from "./sprites.ts";
 
@@ -12,7 +13,9 @@ export interface Variant {
 
 type Colour = readonly [luma: number, red: number, blue: number];
 
-export function randomVariant(rng: Random): Variant {
+/** A variant in that share of draws. */
+export function randomVariant(rng: Random, share: number): Variant | undefined {
+  if (!rng.chance(share)) return undefined;
   const colour = rng.chance(0.75) ? rng.pick(Object.keys(COLOURS)) : undefined;
   return { colour, seed: rng.uint() };
 }
@@ -67,7 +70,8 @@ function meanOf(rgba: Uint8Array): Colour {
 }
 
 /** Stretches, slants and waves the art a little. */
-function bend({ width, height, rgba }: Sprite, rng: Random): Sprite {
+function bend(sprite: Sprite, rng: Random): Sprite {
+  const { width, height } = sprite;
   const aspect = (width / height) * Math.exp(rng.range(-0.3, 0.3));
   const side = Math.max(width, height);
   const [w, h] = [side * Math.min(1, aspect), side / Math.max(1, aspect)].map((x) => Math.max(4, Math.round(x))) as [
@@ -79,43 +83,15 @@ function bend({ width, height, rgba }: Sprite, rng: Random): Sprite {
   const wave = (k: 0 | 1, x: number): number =>
     waves[k]!.size * Math.sin(2 * Math.PI * waves[k]!.often * x + waves[k]!.at);
   const out = new Uint8Array(w * h * 4);
+  const sampled = new Float64Array(4);
   for (let y = 0; y < h; y++) {
     for (let x = 0; x < w; x++) {
       // a border's width of the source is left free, so that what is bent outwards isn't cut
       const [u, v] = [((x + 0.5) / w - 0.5) * 1.16, ((y + 0.5) / h - 0.5) * 1.12];
-      sample(
-        rgba,
-        width,
-        height,
-        (u + slant * v + wave(0, v) + 0.5) * width,
-        (v + wave(1, u) + 0.5) * height,
-        (c, value) => {
-          out[(y * w + x) * 4 + c] = value;
-        },
-      );
+      const [px, py] = [(u + slant * v + wave(0, v) + 0.5) * width, (v + wave(1, u) + 0.5) * height];
+      sampleSprite(sprite, px - 0.5, py - 0.5, sampled);
+      for (let c = 0; c < 4; c++) out[(y * w + x) * 4 + c] = Math.round(sampled[c]!);
     }
   }
   return { width: w, height: h, rgba: out };
-}
-
-/** Bilinear sample of premultiplied RGBA at a point in pixels; beside the art there is nothing. */
-function sample(
-  rgba: Uint8Array,
-  width: number,
-  height: number,
-  px: number,
-  py: number,
-  set: (channel: number, value: number) => void,
-): void {
-  const [x0, y0] = [Math.floor(px - 0.5), Math.floor(py - 0.5)];
-  const [fx, fy] = [px - 0.5 - x0, py - 0.5 - y0];
-  for (let c = 0; c < 4; c++) {
-    let sum = 0;
-    for (let k = 0; k < 4; k++) {
-      const [x, y] = [x0 + (k & 1), y0 + (k >> 1)];
-      if (x < 0 || y < 0 || x >= width || y >= height) continue;
-      sum += (k & 1 ? fx : 1 - fx) * (k >> 1 ? fy : 1 - fy) * rgba[(y * width + x) * 4 + c]!;
-    }
-    set(c, Math.round(sum));
-  }
 }

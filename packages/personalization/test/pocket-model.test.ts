@@ -1,12 +1,14 @@
-import { readdirSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { readTrainingConfig } from "@likeness/diffusion";
+import { loadModel, readTrainingConfig } from "@likeness/diffusion";
 import { expect, test } from "vitest";
+import { findEncoder } from "../src/encoder-file.ts";
 import { readEvaluationConfig } from "../src/evaluation/config.ts";
 import { readPretrainConfig } from "../src/pretrain.ts";
 
-const folder = fileURLToPath(new URL("../../../models/pocket/training", import.meta.url));
+const root = fileURLToPath(new URL("../../../", import.meta.url));
+const folder = join(root, "models/pocket/training");
 const configs = readdirSync(folder).filter((name) => name.endsWith(".json"));
 const settings = ["codebook", "contrastive", "eq4-only", "none"];
 
@@ -17,6 +19,13 @@ test.each(configs)("the pocket model's %s is a config", (name) => {
       ? readEvaluationConfig
       : readTrainingConfig;
   expect(read(join(folder, name)).model).toBe(/judge/.test(name) ? "models/pocket-judge" : "models/pocket");
+});
+
+test("the pocket model's tuning-encoder is of its UNet, and its report is of them", () => {
+  const model = loadModel(join(root, "models/pocket"));
+  expect(findEncoder(model)?.config.base).toBe(model.fingerprint);
+  const { out } = readEvaluationConfig(join(folder, "6-evaluation.json"));
+  expect(readFileSync(join(root, out), "utf8")).toContain(`Model ${model.fingerprint},`);
 });
 
 test("figure 4's four encoders differ in their regularisation alone, and the evaluation has a row of each", () => {

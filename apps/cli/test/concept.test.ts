@@ -1,5 +1,5 @@
 /** From photo to pictures through the command line, on toy models; and what a concept must not be used for. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { loadModel } from "@likeness/diffusion";
@@ -43,6 +43,28 @@ test("the same seed gives the same bytes, and the settings are in the picture", 
     expect(parameters).toContain("a photo of <S*> on the beach\n");
     expect(parameters).toContain("Concept: concept.safetensors");
   }
+});
+
+test("--guidance-alpha takes the concept out of the unconditional half, by default as the model's generation_config.json says", async () => {
+  const drawn = async (out: string, model: string, ...flags: string[]) => {
+    const made = await likeness(...generate("a <S*> in the snow", "sd1", out), "--model", model, ...flags);
+    expect(made).toMatchObject({ code: 0 });
+    const bytes = readFileSync(join(folder, made.out.split("\n")[0]!));
+    return { pixels: await sharp(bytes).raw().toBuffer(), said: readTexts(bytes).parameters };
+  };
+  const plain = await drawn("all", toy("sd1"));
+  const half = await drawn("half", toy("sd1"), "--guidance-alpha", "0.5");
+  expect(plain.said).not.toContain("CFG alpha");
+  expect(half.said).toContain("CFG alpha: 0.5, ");
+  expect(half.pixels.equals(plain.pixels)).toBe(false);
+  cpSync(toy("sd1"), join(folder, "suited"), { recursive: true });
+  writeFileSync(join(folder, "suited", "generation_config.json"), '{ "guidance_alpha": 0.5 }');
+  const suited = await drawn("suits", "suited");
+  expect(suited.said).toContain("CFG alpha: 0.5, ");
+  expect(suited.pixels.equals(half.pixels)).toBe(true);
+  const asked = await drawn("asked", "suited", "--guidance-alpha", "1");
+  expect(asked.said).not.toContain("CFG alpha");
+  expect(asked.pixels.equals(plain.pixels)).toBe(true);
 });
 
 test("a concept from an init image, at a size that the UNet can't halve", async () => {

@@ -153,6 +153,11 @@ test.each<[string, string[], string]>([
     "--latents (likeness generate): needed noise or a picture to start from",
   ],
   ["a clip skip beyond the encoder", ["--clip-skip", "3"], "clip skip: needed a whole number from 0 to 2"],
+  [
+    "a concept's guidance without a concept",
+    ["--guidance-alpha", "0.5"],
+    "--guidance-alpha (likeness generate): needed --concept beside it",
+  ],
   ["a clip skip beside a concept", ["--clip-skip", "1", "--concept", "noise.safetensors"], "--clip-skip (likeness"],
 ])("%s: one line, exit code 2, no file", async (_name, args, line) => {
   const { code, out, err } = await likeness(...generate(prompt, ...args));

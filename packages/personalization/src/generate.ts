@@ -7,7 +7,7 @@ import {
   generate,
   type StableDiffusionModel,
 } from "@likeness/diffusion";
-import { input, type Runtime } from "@likeness/engine";
+import { input, type Runtime, type Tensor } from "@likeness/engine";
 import type { Concept } from "./concept.ts";
 import { personalText } from "./method/personal-text.ts";
 import { personalUNet } from "./method/personal-unet.ts";
@@ -17,6 +17,11 @@ import { conceptVariables, hardEmbedding, loadConcept } from "./tuning.ts";
 export interface ConceptOptions {
   /** Share of the personalised branch; the concept's own if not given. */
   readonly alphaBlend?: number | undefined;
+  /**
+   * How much of that share the unconditional half of guidance has: 1, the default, all of it, as in the paper's reading; 0 none. What
+   * it hasn't is part of what guidance leads towards.
+   */
+  readonly guidanceAlpha?: number | undefined;
 }
 
 /**
@@ -27,8 +32,9 @@ export function conceptDenoiser(
   runtime: Runtime,
   model: StableDiffusionModel,
   concept: Concept,
-  { alphaBlend = concept.alphaBlend }: ConceptOptions = {},
+  { alphaBlend = concept.alphaBlend, guidanceAlpha = 1 }: ConceptOptions = {},
 ): Denoiser {
+  const shares = sharesOf(alphaBlend, guidanceAlpha);
   const { v, factors, all } = conceptVariables(model, concept.rank);
   const { weights, config } = model.textEncoder;
   const length = model.tokenizer.modelMaxLength;
@@ -37,7 +43,8 @@ export function conceptDenoiser(
       const shape = [sample.shape[0]!, length, config.hidden_size];
       const [softContext, hardContext] = [input("soft_context", shape), input("hard_context", shape)];
       const scale = concept.loraAlpha / concept.rank;
-      return personalUNet(model, { sample, timestep, softContext, hardContext, factors, scale, alpha: alphaBlend });
+      const alpha = shares.of(sample.shape[0]!);
+      return personalUNet(model, { sample, timestep, softContext, hardContext, factors, scale, alpha });
     },
     condition: async (prompts) => {
       await loadConcept(runtime, all, concept);
@@ -53,10 +60,34 @@ export function conceptDenoiser(
         },
       );
       return {
-        ...(alphaBlend > 0 && { soft_context: r.soft as Float32Array }),
-        ...(alphaBlend < 1 && { hard_context: r.hard as Float32Array }),
+        ...(shares.soft && { soft_context: r.soft as Float32Array }),
+        ...(shares.hard && { hard_context: r.hard as Float32Array }),
+        ...shares.feeds(prompts.length, prompts.length - 1),
       };
     },
+  };
+}
+
+export interface Shares {
+  /** Whether the branches are there at all. */
+  readonly soft: boolean;
+  readonly hard: boolean;
+  /** The UNet's alpha for so many rows. */
+  of(rows: number): number | Tensor;
+  /** What an alpha that differs between rows is fed with: for prompts of which the first so many are guidance's unconditional ones. */
+  feeds(prompts: number, unconditional: number): Readonly<Record<string, Float32Array>>;
+}
+
+/** The share a of Eq. 5 in both halves of guidance: a·g in the unconditional one. */
+export function sharesOf(alphaBlend: number, guidanceAlpha: number): Shares {
+  if (alphaBlend === 0 || guidanceAlpha === 1)
+    return { soft: alphaBlend > 0, hard: alphaBlend < 1, of: () => alphaBlend, feeds: () => ({}) };
+  return {
+    ...{ soft: true, hard: true },
+    of: (rows) => input("alpha", [rows]),
+    feeds: (prompts, unconditional) => ({
+      alpha: new Float32Array(prompts).fill(alphaBlend).fill(alphaBlend * guidanceAlpha, 0, unconditional),
+    }),
   };
 }
 

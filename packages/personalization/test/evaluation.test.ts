@@ -302,6 +302,26 @@ test("another judge looks at the pictures that are there; more seeds are drawn f
   expect(readdirSync(at("again", "pictures"))).toHaveLength(4);
 });
 
+test("guidance_alpha draws anew what has a share, of concepts that are there; a row's own is in its place", async () => {
+  const methods: EvaluationConfig["methods"] = [
+    { method: "class-word" },
+    { method: "no-encoder", steps: 1 },
+    { method: "no-encoder", steps: 1, name: "as it was", guidance_alpha: 1 },
+  ];
+  const config = configOf("guided", { methods: methods.slice(0, 2), images: 1, subjects: 1, backbone: 1 });
+  await runEvaluation(runtime, open(config));
+  const sampling = { ...config.sampling, guidance_alpha: 0.5 };
+  const stronger = open({ ...config, methods, sampling });
+  await runEvaluation(runtime, stronger);
+  const kinds = lines("guided").map((r) => r.kind);
+  expect(kinds).toEqual(["backbone", "concept", "judged", "concept", "judged", "judged"]);
+  expect(readdirSync(at("guided", "concepts"))).toHaveLength(2);
+  const [, before, after] = lines("guided").filter((r) => r.kind === "judged");
+  const ranks = (r?: JudgedRecord) => r!.cells.map(({ instance }) => instance);
+  expect(ranks(after)).not.toEqual(ranks(before));
+  expect(evaluationReport(stronger, "x", [])).toContain("whose unconditional half has 0.5 of a concept's share");
+});
+
 test("without a tuning-encoder, rows that need one are skipped and say so", () => {
   const evaluation = open(configOf("bare", { model: at("bare") }));
   expect(evaluation.plan.trials.map((t) => t.method.kind)).toEqual(["class-word", "class-word"]);
@@ -329,16 +349,13 @@ test("pictures are those of generateConcept, alone or in a batch that isn't full
   const prompts = ["a <S*> on the beach", "a photo of a <S*>", "a <S*> in the snow"];
   for (const alphaBlend of [0.25, 1]) {
     const concept = { ...start, factors, alphaBlend };
-    const sampler = await openSampler(runtime, model, concept, {
-      ...{ steps: 2, guidanceScale: 3, guidanceRescale: 0.7, guidanceStop: 0.5 },
-      batch: 2,
-    });
+    const guidance = { guidanceScale: 3, guidanceRescale: 0.7, guidanceStop: 0.5, guidanceAlpha: 0.4 };
+    const sampler = await openSampler(runtime, model, concept, { steps: 2, ...guidance, batch: 2 });
     const drawn = await sampler.draw(
       concept,
       prompts.map((prompt, i) => ({ prompt, seed: 5 + i })),
     );
     await sampler.release();
-    const guidance = { guidanceScale: 3, guidanceRescale: 0.7, guidanceStop: 0.5 };
     const size = { width: SIDE, height: SIDE, numImages: 1, steps: 2, ...guidance };
     for (const [i, prompt] of prompts.entries()) {
       const { images } = await generateConcept(runtime, model, concept, { prompt, ...size, seed: 5 + i });

@@ -25,7 +25,7 @@ import { FIXTURES, relativeError } from "@likeness/engine/testing";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Concept } from "../src/concept.ts";
 import { openEncoder } from "../src/encoder-file.ts";
-import { generateConcept } from "../src/generate.ts";
+import { type ConceptOptions, conceptDenoiser, generateConcept } from "../src/generate.ts";
 import { personalUNet } from "../src/method/personal-unet.ts";
 import { type PersonalizeOptions, personalize } from "../src/personalize.ts";
 import { latentWeights, type Photo } from "../src/photo.ts";
@@ -169,6 +169,36 @@ describe.each(["sd1", "sd2"])("%s", (name) => {
     const own = await generateConcept(runtime, model, concept, ask);
     expect(relativeError(own.latents, plain.latents)).toBeGreaterThan(1e-3);
     expect(await generateConcept(runtime, model, concept, ask)).toEqual(own);
+  });
+
+  test.each([0.25, 1])("with alpha %s, guidance_alpha is for the unconditional half alone", async (alphaBlend) => {
+    const concept = await make({ learningRate: 0.1, alphaBlend });
+    const { in_channels: c } = model.unet.config;
+    const z = counterRandom(3).normal(c * 64);
+    const run = async (options: ConceptOptions, prompts: readonly string[]): Promise<Float32Array> => {
+      const denoiser = conceptDenoiser(runtime, model, concept, options);
+      const n = prompts.length;
+      const output = denoiser.build(input("sample", [n, c, 8, 8]), input("timestep", [n]));
+      const sample = new Float32Array(n * z.length);
+      for (let i = 0; i < n; i++) sample.set(z, i * z.length);
+      const feeds = { sample, timestep: new Float32Array(n).fill(400), ...(await denoiser.condition(prompts)) };
+      return (await runtime.evaluate({ output }, feeds)).output as Float32Array;
+    };
+    const prompt = "a photo of <fox-1> in snow";
+    const plain = await run({ alphaBlend: 0 }, [""]);
+    const half = await run({ alphaBlend: alphaBlend / 2 }, [""]);
+    const [all, own] = [await run({}, [""]), await run({}, [prompt])];
+    expect(relativeError(all, plain)).toBeGreaterThan(1e-3);
+    for (const [guidanceAlpha, unconditional] of [
+      [0, plain],
+      [0.5, half],
+      [1, all],
+    ] as const) {
+      const y = await run({ guidanceAlpha }, ["", prompt]);
+      expect(relativeError(y.subarray(0, z.length), unconditional)).toBeLessThan(1e-5);
+      expect(relativeError(y.subarray(z.length), own)).toBeLessThan(1e-5);
+      expect(relativeError(await run({ guidanceAlpha }, [prompt]), own)).toBeLessThan(1e-5); // where guidance has stopped
+    }
   });
 
   test("concepts swap without recompiling", async () => {

@@ -67,6 +67,12 @@ export default defineCommand({
       max: 1,
       description: `share of the steps, from the first on, that are guided; ${OR_MODEL} 1, all`,
     },
+    guidanceAlpha: {
+      type: "number",
+      min: 0,
+      max: 1,
+      description: `how much of a concept the unconditional half of guidance has: the less, the stronger the subject; ${OR_MODEL} 1, all`,
+    },
     scheduler: {
       type: "string",
       hint: "NAME",
@@ -148,6 +154,7 @@ export default defineCommand({
     const guidanceScale = options.guidanceScale ?? suits.guidance_scale ?? DEFAULTS.guidanceScale;
     const guidanceRescale = options.guidanceRescale ?? suits.guidance_rescale;
     const guidanceStop = options.guidanceStop ?? suits.guidance_stop;
+    const guidanceAlpha = concept ? (options.guidanceAlpha ?? suits.guidance_alpha) : undefined;
     const { width, height, initImage } = await startOf(model, options);
     const seed = options.seed ?? randomInt(2 ** 32 - 1);
     const sampler = model.scheduler(scheduler); // checked before the runtime starts, and so are the steps
@@ -169,6 +176,7 @@ export default defineCommand({
         "CFG scale": guidanceScale,
         ...(guidanceRescale && { "CFG rescale": guidanceRescale }),
         ...(guidanceStop !== undefined && guidanceStop < 1 && { "CFG stop": guidanceStop }),
+        ...(guidanceAlpha !== undefined && guidanceAlpha < 1 && { "CFG alpha": guidanceAlpha }),
         Seed: seed + i,
         Size: `${width}x${height}`,
         ...(eta !== undefined && { Eta: eta }),
@@ -189,7 +197,9 @@ export default defineCommand({
     const runtime = await startRuntime({ device: options.device as Device, widenWeights: options.widenWeights });
     let bar: Bar | undefined;
     try {
-      const denoiser = concept ? conceptDenoiser(runtime, model, concept) : plainDenoiser(runtime, model, { clipSkip });
+      const denoiser = concept
+        ? conceptDenoiser(runtime, model, concept, { guidanceAlpha })
+        : plainDenoiser(runtime, model, { clipSkip });
       const made = await generate(runtime, model, denoiser, {
         ...{ prompt, negativePrompt, steps, scheduler, guidanceScale, guidanceRescale, guidanceStop },
         ...{ width, height, numImages, batchSize, seed },
@@ -224,7 +234,9 @@ function oneConcept(paths: readonly string[]): string | undefined {
 }
 
 /** Flags that don't go together. @throws LikenessError E_USAGE */
-function expectConsistent({ initImage, strength, latents, clipSkip, concept }: Combined): void {
+function expectConsistent({ initImage, strength, latents, clipSkip, guidanceAlpha, concept }: Combined): void {
+  if (guidanceAlpha !== undefined && concept.length === 0)
+    refuse("--guidance-alpha", "--concept beside it", "none", "It says how much of a concept guidance starts from.");
   if (initImage === undefined && strength !== undefined)
     refuse("--strength", "--init-image beside it", "none", "Strength is how far to leave the init image.");
   if (initImage !== undefined && latents !== undefined)
@@ -243,6 +255,7 @@ interface Combined {
   readonly strength?: number | undefined;
   readonly latents?: string | undefined;
   readonly clipSkip?: number | undefined;
+  readonly guidanceAlpha?: number | undefined;
   readonly concept: readonly string[];
 }
 

@@ -21,8 +21,19 @@ export async function measureTimings(
     const photo = join(folder, "photo.png");
     await writePng(photo, { data: pixels, width, height });
     const word = findEncoder(model) ? [] : ["--class-word", set.subjects[0]!.class_word];
-    const { steps, guidance_scale: g, guidance_rescale: phi = 0, guidance_stop: stop = 1 } = config.sampling;
-    const guidance = [`--guidance-scale=${g}`, `--guidance-rescale=${phi}`, `--guidance-stop=${stop}`];
+    const {
+      steps,
+      guidance_scale: g,
+      guidance_rescale: phi = 0,
+      guidance_stop: stop = 1,
+      guidance_alpha: a = 1,
+    } = config.sampling;
+    const guidance = [
+      `--guidance-scale=${g}`,
+      `--guidance-rescale=${phi}`,
+      `--guidance-stop=${stop}`,
+      `--guidance-alpha=${a}`,
+    ];
     const sampling = ["--num-images", "4", "--steps", String(steps), ...guidance, "--seed", "0"];
     const [personalize, generate]: [number[], number[]] = [[], []];
     for (let i = 0; i < times; i++) {

@@ -6,5 +6,7 @@ export const GenerationConfig = z.strictObject({
   guidance_scale: z.number().nonnegative().optional(),
   guidance_rescale: z.number().min(0).max(1).optional(),
   guidance_stop: z.number().min(0).max(1).optional(),
+  /** Of concepts: how much of their share the unconditional half of guidance has. */
+  guidance_alpha: z.number().min(0).max(1).optional(),
 });
 export type GenerationConfig = z.output<typeof GenerationConfig>;

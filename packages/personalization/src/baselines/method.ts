@@ -29,6 +29,8 @@ export interface Method {
   readonly settings: Readonly<Record<string, unknown>>;
   /** Tried on so many subjects, if not on all. */
   readonly subjects?: number | undefined;
+  /** How much of the concept the unconditional half of guidance has, if not what the sampling says. */
+  readonly guidanceAlpha?: number | undefined;
   /** Why it can't be run with this model. */
   readonly skipped?: string;
   /** The subject of a photo as a concept under the token <S*>. @throws LikenessError if the method is skipped, or needs a mask that isn't there */
@@ -65,6 +67,7 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
     name,
     kind: spec.method,
     subjects: spec.subjects,
+    guidanceAlpha: recipe.alphaBlend === 0 ? 1 : spec.guidance_alpha, // without a share there is nothing to lessen
     settings: {
       start,
       ...rest,

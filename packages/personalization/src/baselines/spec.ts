@@ -15,6 +15,8 @@ export const MethodSpec = z.strictObject({
   optimizer: z.enum(["adamw", "muon"]).optional(),
   embedding_learning_rate: z.number().positive().optional(),
   alpha_blend: z.number().min(0).max(1).optional(),
+  /** In place of the sampling's. */
+  guidance_alpha: z.number().min(0).max(1).optional(),
   rank: z.int().positive().optional(),
   batch_size: z.int().positive().optional(),
   train: z.enum(["both", "embedding", "offsets"]).optional(),

@@ -30,6 +30,7 @@ export const EvaluationConfig = z.strictObject({
       guidance_scale: z.number().nonnegative().default(4),
       guidance_rescale: z.number().min(0).max(1).optional(),
       guidance_stop: z.number().min(0).max(1).optional(),
+      guidance_alpha: z.number().min(0).max(1).optional(),
       scheduler: z.string().optional(),
       /** Pictures at once. */
       batch_size: z.int().positive().default(8),
@@ -51,6 +52,7 @@ export const samplingOptions = (sampling: EvaluationConfig["sampling"]) => ({
   ...{ steps: sampling.steps, scheduler: sampling.scheduler },
   ...{ guidanceScale: sampling.guidance_scale, guidanceRescale: sampling.guidance_rescale },
   guidanceStop: sampling.guidance_stop,
+  guidanceAlpha: sampling.guidance_alpha,
 });
 
 /** @throws ConfigError */

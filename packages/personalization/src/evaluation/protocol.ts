@@ -19,6 +19,8 @@ export interface Trial {
 export interface Shot {
   readonly trial: Trial;
   readonly seed: number;
+  /** With what the method has in place of the config's. */
+  readonly sampling: EvaluationConfig["sampling"];
   /** Of all that decides the pictures, and of that with the judge. */
   readonly pictures: string;
   readonly judged: string;
@@ -76,7 +78,7 @@ export function planOf(
       found: JSON.stringify(config.reference),
       next: `Take one of ${names.map((name) => JSON.stringify(name)).join(", ")}.`,
     });
-  const { sampling, seed, images } = config;
+  const { seed, images } = config;
   const common = {
     version: 4,
     model: model.fingerprint,
@@ -96,15 +98,16 @@ export function planOf(
     );
   const seeds = Array.from({ length: images }, (_, i) => seed + i);
   const shot = (trial: Trial, seed: number): Shot => {
+    const sampling = samplingOf(config, trial.method);
     const pictures = keyOf({ trial: trial.key, sampling, prompts, seed });
-    return { trial, seed, pictures, judged: keyOf({ pictures, judged }) };
+    return { trial, seed, sampling, pictures, judged: keyOf({ pictures, judged }) };
   };
   return {
     ...{ subjects, prompts, seed, seeds, trials },
     skipped: methods.filter((m) => m.skipped !== undefined),
     shots: seeds.flatMap((seed) => trials.map((trial) => shot(trial, seed))),
     backbone: Array.from({ length: backbone }, (_, prompt) => ({
-      key: keyOf({ ...common, sampling, judged, backbone: prompt }),
+      key: keyOf({ ...common, sampling: samplingOf(config, { guidanceAlpha: 1 }), judged, backbone: prompt }),
       prompt,
     })),
     timing:
@@ -113,7 +116,7 @@ export function planOf(
             // the encoder's config says which steps are taken
             key: keyOf({
               ...common,
-              sampling,
+              sampling: config.sampling,
               timings: config.timings,
               batch: config.batch_size,
               encoder: findEncoder(model)?.config ?? null,
@@ -122,6 +125,16 @@ export function planOf(
           }
         : undefined,
   };
+}
+
+/** The config's sampling for a method; a guidance_alpha of 1 is none, so that it has the keys of one that isn't named. */
+function samplingOf(
+  { sampling }: EvaluationConfig,
+  { guidanceAlpha }: Pick<Method, "guidanceAlpha">,
+): Shot["sampling"] {
+  const { guidance_alpha: ofAll, ...others } = sampling;
+  const own = guidanceAlpha ?? ofAll ?? 1;
+  return own === 1 ? others : { ...others, guidance_alpha: own };
 }
 
 function atMost(what: string, wanted: number | undefined, there: number, { path }: EvaluationSet): number {

@@ -28,8 +28,19 @@ export function evaluationReport(evaluation: Evaluation, command: string, sheets
 }
 
 function heading({ model, set, plan, config }: Evaluation, { commits, dates }: Summary, command: string): string {
-  const { steps, guidance_scale: g, guidance_rescale: phi, guidance_stop: stop, scheduler } = config.sampling;
-  const more = [phi !== undefined && `rescaled ${phi}`, stop !== undefined && `in the first ${percent(stop)} of them`];
+  const {
+    steps,
+    guidance_scale: g,
+    guidance_rescale: phi,
+    guidance_stop: stop,
+    guidance_alpha: a,
+    scheduler,
+  } = config.sampling;
+  const more = [
+    phi !== undefined && `rescaled ${phi}`,
+    stop !== undefined && `in the first ${percent(stop)} of them`,
+    a !== undefined && `whose unconditional half has ${a} of a concept's share`,
+  ];
   const guidance = [`guidance ${g}`, ...more.filter((x) => x !== false)].join(", ");
   const sampler = `${scheduler ?? "the model's scheduler"}, ${steps} steps, ${guidance}`;
   return [

@@ -85,7 +85,7 @@ export async function runEvaluation(
   const words = await readWords(runtime, model);
   const samplers = samplerCache(runtime, evaluation);
   if (backbone.length > 0) {
-    const sampler = await samplers(plainConcept(model));
+    const sampler = await samplers(plainConcept(model), config.sampling);
     for (let at = 0; at < backbone.length; at += config.sampling.batch_size) {
       const some = backbone.slice(at, at + config.sampling.batch_size);
       await measureBackbone(evaluation, judge, sampler, some, signal);
@@ -99,7 +99,7 @@ export async function runEvaluation(
     const draw = async (): Promise<Uint8Array[]> => {
       const concept = await conceptOf(evaluation, words, shot.trial, signal);
       const jobs = set.prompts.slice(0, plan.prompts).map(({ prompt }) => ({ prompt, seed: shot.seed }));
-      return (await samplers(concept)).draw(concept, jobs, { signal, onPictures: (n) => tell(name, n) });
+      return (await samplers(concept, shot.sampling)).draw(concept, jobs, { signal, onPictures: (n) => tell(name, n) });
     };
     await judgeShot(evaluation, judge, shot, await picturesOf(evaluation, shot, draw), signal);
     done += plan.prompts;
@@ -214,19 +214,19 @@ async function measureBackbone(
 
 type Like = Pick<Concept, "rank" | "loraAlpha" | "alphaBlend">;
 interface SamplerCache {
-  (like: Like): Promise<Sampler>;
+  (like: Like, sampling: Shot["sampling"]): Promise<Sampler>;
   (like: undefined): Promise<Sampler | undefined>;
 }
 
-/** The sampler for concepts of one kind, kept until another kind is asked for; undefined asks for the one that is open. */
-function samplerCache(runtime: Runtime, { model, config: { sampling } }: Evaluation): SamplerCache {
-  const settings = { ...samplingOptions(sampling), batch: sampling.batch_size };
+/** The sampler for concepts of one kind and one sampling, kept until another kind is asked for; undefined asks for the one that is open. */
+function samplerCache(runtime: Runtime, { model }: Evaluation): SamplerCache {
   let open: { readonly name: string; readonly sampler: Sampler } | undefined;
-  const get = async (like: Like | undefined): Promise<Sampler | undefined> => {
-    const name = like && [like.rank, like.loraAlpha, like.alphaBlend].join();
+  const get = async (like?: Like, sampling?: Shot["sampling"]): Promise<Sampler | undefined> => {
+    const name = like && [like.rank, like.loraAlpha, like.alphaBlend, sampling!.guidance_alpha].join();
     if (like === undefined || open?.name === name) return open?.sampler;
     await open?.sampler.release();
     open = undefined;
+    const settings = { ...samplingOptions(sampling!), batch: sampling!.batch_size };
     const sampler = await openSampler(runtime, model, like, settings);
     open = { name: name!, sampler };
     return sampler;

@@ -12,6 +12,7 @@ import {
 } from "@likeness/diffusion";
 import { div, gather, input, type Program, type Runtime, reshape } from "@likeness/engine";
 import type { Concept } from "../concept.ts";
+import { type Shares, sharesOf } from "../generate.ts";
 import { personalText } from "../method/personal-text.ts";
 import { personalUNet } from "../method/personal-unet.ts";
 import { placeholderFeeds } from "../prompts.ts";
@@ -22,6 +23,7 @@ export interface SamplingSettings {
   readonly guidanceScale: number;
   readonly guidanceRescale?: number | undefined;
   readonly guidanceStop?: number | undefined;
+  readonly guidanceAlpha?: number | undefined;
   readonly scheduler?: string | undefined;
   /** Pictures at once. */
   readonly batch: number;
@@ -48,14 +50,15 @@ export async function openSampler(
   runtime: Runtime,
   model: StableDiffusionModel,
   like: Pick<Concept, "rank" | "loraAlpha" | "alphaBlend">,
-  { steps, guidanceScale, guidanceRescale, guidanceStop, scheduler, batch: b }: SamplingSettings,
+  { steps, guidanceScale, guidanceRescale, guidanceStop, guidanceAlpha = 1, scheduler, batch: b }: SamplingSettings,
 ): Promise<Sampler> {
   const guidance = { scale: guidanceScale, rescale: guidanceRescale, stop: guidanceStop };
   const halves = halvesOf(guidance);
   const plan = model.scheduler(scheduler).setTimesteps(steps);
   const total = plan.timesteps.length;
   const rows = new Set(Array.from({ length: total }, (_, i) => b * halvesAt(guidance, i, total)));
-  const programs = await compile(runtime, model, like, b, { prompts: b * halves, rows: [...rows] });
+  const shares = sharesOf(like.alphaBlend, guidanceAlpha);
+  const programs = await compile(runtime, model, like, b, { prompts: b * halves, rows: [...rows], shares });
   const { all } = conceptVariables(model, like.rank);
   const side = model.resolution;
   const size = programs.shape.reduce((x, y) => x * y, 1);
@@ -64,9 +67,10 @@ export async function openSampler(
     const prompts = [...(halves === 2 ? jobs.map(() => "") : []), ...jobs.map((j) => j.prompt)];
     const feeds = {
       ...placeholderFeeds(model.tokenizer, prompts, concept.token, concept.hardTokenId),
-      ...(like.alphaBlend < 1 && { hard_id: Int32Array.of(concept.hardTokenId) }),
+      ...(shares.hard && { hard_id: Int32Array.of(concept.hardTokenId) }),
     };
-    const read = await programs.text.run(feeds, { signal });
+    const contexts = await programs.text.run(feeds, { signal });
+    const read = { ...contexts, ...shares.feeds(prompts.length, prompts.length - jobs.length) };
     const noise = drawsOf(jobs.map((j) => j.seed));
     const latents = await denoise({
       ...{ plan, latents: noise(b * size), noise, signal },
@@ -108,9 +112,9 @@ interface Programs {
 async function compile(
   runtime: Runtime,
   model: StableDiffusionModel,
-  { rank, loraAlpha, alphaBlend: alpha }: Pick<Concept, "rank" | "loraAlpha" | "alphaBlend">,
+  { rank, loraAlpha }: Pick<Concept, "rank" | "loraAlpha">,
   b: number,
-  { prompts, rows }: { readonly prompts: number; readonly rows: readonly number[] },
+  { prompts, rows, shares }: { readonly prompts: number; readonly rows: readonly number[]; readonly shares: Shares },
 ): Promise<Programs> {
   const { weights: w, config } = model.textEncoder;
   const { v, factors } = conceptVariables(model, rank);
@@ -119,8 +123,8 @@ async function compile(
   const prompt = { ids: input("ids", states, "int32"), mask: input("mask", states) };
   const hardRow = reshape(gather(tokenTable(w, config), input("hard_id", [1], "int32")), [config.hidden_size]);
   const read = {
-    ...(alpha > 0 && { soft_context: personalText(w, config, prompt, v) }),
-    ...(alpha < 1 && { hard_context: personalText(w, config, prompt, hardRow) }),
+    ...(shares.soft && { soft_context: personalText(w, config, prompt, v) }),
+    ...(shares.hard && { hard_context: personalText(w, config, prompt, hardRow) }),
   };
   const shape = [model.unet.config.in_channels, model.resolution, model.resolution].map((n, i) =>
     i === 0 ? n : n / model.scaleFactor,
@@ -130,7 +134,7 @@ async function compile(
     const output = personalUNet(model, {
       ...{ sample: input("sample", [n, ...shape]), timestep: input("timestep", [n]) },
       ...{ softContext: context("soft_context"), hardContext: context("hard_context") },
-      ...{ factors, scale: loraAlpha / rank, alpha },
+      ...{ factors, scale: loraAlpha / rank, alpha: shares.of(n) },
     });
     return runtime.compile({ outputs: { output } });
   };

@@ -55,7 +55,7 @@ describe.each(["sd1", "sd2"])("%s", (name) => {
   const plain = (w: Weights, context: Tensor): Tensor =>
     unet2DConditionModel(w, config, { sample, timestep, encoderHiddenStates: context });
   const dual = (
-    alpha: number,
+    alpha: number | Tensor,
     f: readonly Factors[] = factors,
     soft: Tensor = softContext,
     scale: number = 1,
@@ -116,6 +116,17 @@ describe.each(["sd1", "sd2"])("%s", (name) => {
     const half = found.both.length / 2;
     expect(relativeError(found.both.subarray(0, half), found.first.subarray(0, half))).toBeLessThan(1e-5);
     expect(relativeError(found.both.subarray(half), found.second.subarray(half))).toBeLessThan(1e-5);
+  });
+
+  test("a share for each of the batch is that of each alone", async () => {
+    const found = await evaluate({
+      both: dual(constant([0, 0.6])),
+      vanilla: plain(weights, hardContext),
+      soft: dual(0.6),
+    });
+    const half = found.both.length / 2;
+    expect(relativeError(found.both.subarray(0, half), found.vanilla.subarray(0, half))).toBeLessThan(1e-5);
+    expect(relativeError(found.both.subarray(half), found.soft.subarray(half))).toBeLessThan(1e-5);
   });
 
   test("one path with a·(v − v_h) and a·AB comes near, in proportion to the offsets' size", async () => {

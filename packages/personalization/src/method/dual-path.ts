@@ -14,27 +14,28 @@ import {
   type Transformer2DConfig,
   tokensOf,
 } from "@likeness/diffusion";
-import { add, attention, mul, type Tensor, type Weights } from "@likeness/engine";
+import { add, attention, mul, reshape, sub, type Tensor, type Weights } from "@likeness/engine";
 
 export interface DualPathOptions {
   /** The UNet's weights with the concept's low-rank changes; the hook is handed the vanilla ones. */
   readonly personal: Weights;
   /** Text states C of the prompt with v*, (B, L, D). */
   readonly softContext: Tensor;
-  /** Share a of the personalised branch. */
-  readonly alpha: number;
+  /** Share a of the personalised branch: one for all, or one for each of the batch, (B). */
+  readonly alpha: number | Tensor;
 }
 
 /**
  * out = a·B(f, C, W + AB) + (1 − a)·B(f, C_h, W): both branches read the same f, and C_h is the context that the UNet
  * is given. Norm, proj_in, norm1 and the base products of the first self-attention are shared; the blend is made before
- * the last layer of the last feed-forward and before proj_out, which are affine. a = 0 runs the hard branch alone, a = 1 the soft one.
+ * the last layer of the last feed-forward and before proj_out, which are affine. The number 0 runs the hard branch alone, 1 the soft one.
  * @eq date:5
  */
 export function dualPath({ personal, softContext, alpha }: DualPathOptions): Transformer2D {
   return (w, x, hardContext, config) => {
     const soft = personal.at(w.prefix.slice(0, -1));
     const tokens = tokensOf(w, x, config);
+    const a = typeof alpha === "number" ? alpha : reshape(alpha, [-1, 1, 1]);
     const first = (v: Weights): Weights => v.at("transformer_blocks").at("0");
     const [hardAttended, softAttended] = selfAttention(
       first(w),
@@ -46,7 +47,7 @@ export function dualPath({ personal, softContext, alpha }: DualPathOptions): Tra
     const hard = hardAttended && finish(w, tokens, hardAttended, hardContext, config);
     const own = softAttended && finish(soft, tokens, softAttended, softContext, config);
     const blend = (f: (branch: Branch) => Tensor): Tensor =>
-      hard && own ? add(mul(f(own), alpha), mul(f(hard), 1 - alpha)) : f((hard ?? own)!);
+      hard && own ? add(mul(f(own), a), mul(f(hard), typeof a === "number" ? 1 - a : sub(1, a))) : f((hard ?? own)!);
     const last = w.at("transformer_blocks").at(String(config.layers - 1));
     const out = feedForwardOut(
       last.at("ff"),
@@ -71,7 +72,7 @@ function selfAttention(
   soft: Weights,
   x: Tensor,
   heads: number,
-  alpha: number,
+  alpha: number | Tensor,
 ): [Tensor | undefined, Tensor | undefined] {
   const c = x.shape.at(-1)!;
   const names = ["to_q", "to_k", "to_v"] as const;
@@ -86,7 +87,7 @@ function selfAttention(
       const own = soft.at("attn1").at(n).lowRank("weight");
       return own.filter((c) => !shared.includes(c)).reduce((y, c) => add(y, lowRankProduct(x, c)), base[i]!);
     });
-  return [alpha < 1 ? core(base) : undefined, alpha > 0 ? core(changed()) : undefined];
+  return [alpha === 1 ? undefined : core(base), alpha === 0 ? undefined : core(changed())];
 }
 
 /** A branch before the last layer of its last feed-forward: what the result is added to, and what that layer gets. */

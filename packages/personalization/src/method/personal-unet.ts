@@ -107,8 +107,8 @@ export interface PersonalInputs {
   readonly factors: readonly Factors[];
   /** alpha / r of the low-rank changes. */
   readonly scale: number;
-  /** Share of the personalised branch, Eq. 5. */
-  readonly alpha: number;
+  /** Share of the personalised branch, Eq. 5: one for all, or one for each of the batch, (B). */
+  readonly alpha: number | Tensor;
   /** What the backward pass computes again instead of keeping: UNetOptions. */
   readonly recompute?: number | undefined;
 }

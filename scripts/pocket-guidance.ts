@@ -48,7 +48,7 @@ function measure(sampling: typeof SAMPLING): Measured {
 
 mkdirSync(RUN, { recursive: true });
 const rows = SETTINGS.map((changes) => {
-  const sampling = { ...SAMPLING, ...changes };
+  const sampling = { ...SAMPLING, guidance_alpha: 1, ...changes }; // as when it was measured
   const { backbone: b, methods } = measure(sampling);
   const { top5, prompt } = methods[0]!;
   const shares = [b.name, b.place, b.look, b.scene, top5, prompt, top5 * prompt];

@@ -94,7 +94,7 @@ const evaluation = {
   ...{ model: "models/pocket", set: "data/world/validation-24.safetensors", judge: "models/pocket-judge" },
   ...{ run: join(RUN, "evaluation"), out: "docs/results/pocket-sweep.md", seed: 1, images: 1 },
   ...{ subjects: 24, backbone: 0, sheet_subjects: 0 },
-  sampling: SAMPLING,
+  sampling: { ...SAMPLING, guidance_alpha: 1 }, // as when it was measured
   reference: `${Object.keys(SETTINGS)[0]}, 12 steps`,
   methods: [
     { method: "class-word" },

@@ -347,9 +347,9 @@ test("pictures are those of generateConcept, alone or in a batch that isn't full
   const start = await personalize(runtime, model, photo, ask);
   const factors = start.factors.map(({ a, b }) => ({ a, b: b.map((_, i) => Math.sin(i)) }));
   const prompts = ["a <S*> on the beach", "a photo of a <S*>", "a <S*> in the snow"];
-  for (const alphaBlend of [0.25, 1]) {
+  for (const [alphaBlend, guidanceAlpha] of [[0.25], [1], [0.25, 0.4], [1, 0.4]] as const) {
     const concept = { ...start, factors, alphaBlend };
-    const guidance = { guidanceScale: 3, guidanceRescale: 0.7, guidanceStop: 0.5, guidanceAlpha: 0.4 };
+    const guidance = { guidanceScale: 3, guidanceRescale: 0.7, guidanceStop: 0.5, guidanceAlpha };
     const sampler = await openSampler(runtime, model, concept, { steps: 2, ...guidance, batch: 2 });
     const drawn = await sampler.draw(
       concept,

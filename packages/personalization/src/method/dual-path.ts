@@ -35,7 +35,7 @@ export function dualPath({ personal, softContext, alpha }: DualPathOptions): Tra
   return (w, x, hardContext, config) => {
     const soft = personal.at(w.prefix.slice(0, -1));
     const tokens = tokensOf(w, x, config);
-    const a = typeof alpha === "number" ? alpha : reshape(alpha, [-1, 1, 1]);
+    const [a, rest] = sharesOfBranches(alpha);
     const first = (v: Weights): Weights => v.at("transformer_blocks").at("0");
     const [hardAttended, softAttended] = selfAttention(
       first(w),
@@ -47,7 +47,7 @@ export function dualPath({ personal, softContext, alpha }: DualPathOptions): Tra
     const hard = hardAttended && finish(w, tokens, hardAttended, hardContext, config);
     const own = softAttended && finish(soft, tokens, softAttended, softContext, config);
     const blend = (f: (branch: Branch) => Tensor): Tensor =>
-      hard && own ? add(mul(f(own), a), mul(f(hard), typeof a === "number" ? 1 - a : sub(1, a))) : f((hard ?? own)!);
+      hard && own ? add(mul(f(own), a), mul(f(hard), rest)) : f((hard ?? own)!);
     const last = w.at("transformer_blocks").at(String(config.layers - 1));
     const out = feedForwardOut(
       last.at("ff"),
@@ -64,6 +64,13 @@ export function dualPath({ personal, softContext, alpha }: DualPathOptions): Tra
       config,
     );
   };
+}
+
+/** a and 1 − a, as they multiply tokens (B, L, C). */
+function sharesOfBranches(alpha: number | Tensor): [number | Tensor, number | Tensor] {
+  if (typeof alpha === "number") return [alpha, 1 - alpha];
+  const a = reshape(alpha, [-1, 1, 1]);
+  return [a, sub(1, a)];
 }
 
 /** The first self-attention of both branches, before to_out, from one set of base products. */

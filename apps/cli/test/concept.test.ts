@@ -94,10 +94,10 @@ test.each<[string, string[], RegExp]>([
   expect(readdirSync(folder)).not.toContain("no");
 });
 
-test("--paper steps on the whole photo at the paper's rate and share and the encoder's rank, but for what is given", async () => {
+test("--paper steps on the whole photo at the paper's rate and share and the encoder's rank, on attention alone, but for what is given", async () => {
   const model = loadModel(toy("sd1"));
   writeToyEncoder(join(folder, "encoder"), model);
-  const found = { optimizer: "muon", learning_rate: 0.04, embedding_learning_rate: 0.01 };
+  const found = { optimizer: "muon", learning_rate: 0.04, embedding_learning_rate: 0.01, conv_rank: 3 };
   const path = join(folder, "encoder", "config.json");
   const config = { ...JSON.parse(readFileSync(path, "utf8")), alpha_blend: 0.5, tuning_rank: 5, masked_tuning: found };
   writeFileSync(path, JSON.stringify(config));
@@ -120,14 +120,23 @@ test("--paper steps on the whole photo at the paper's rate and share and the enc
     ];
     const made = await likeness("personalize", "disc.png", ...run, ...flags);
     expect(made, made.err).toMatchObject({ code: 0 });
-    const { settings, alphaBlend, rank } = readConcept(join(folder, "p.safetensors"), model);
+    const { settings, alphaBlend, rank, convolutions } = readConcept(join(folder, "p.safetensors"), model);
     const { learning_rate, optimizer, mask } = settings;
-    return { learning_rate, optimizer, mask, alphaBlend, rank };
+    return { learning_rate, optimizer, mask, alphaBlend, rank, convRank: convolutions?.rank };
   };
-  const best = { learning_rate: 0.04, optimizer: "muon", mask: true, alphaBlend: 0.5, rank: 5 };
-  const paper = { learning_rate: 0.002, optimizer: undefined, mask: false, alphaBlend: 0.25, rank: 2 };
+  const best = { learning_rate: 0.04, optimizer: "muon", mask: true, alphaBlend: 0.5, rank: 5, convRank: 3 };
+  const paper = {
+    learning_rate: 0.002,
+    optimizer: undefined,
+    mask: false,
+    alphaBlend: 0.25,
+    rank: 2,
+    convRank: undefined,
+  };
   expect(await settings()).toEqual(best);
   expect(await settings("--rank", "3")).toEqual({ ...best, rank: 3 });
+  expect(await settings("--conv-rank", "2")).toEqual({ ...best, convRank: 2 });
+  expect(await settings("--conv-rank", "0")).toEqual({ ...best, convRank: undefined });
   expect(await settings("--paper")).toEqual(paper);
   expect(await settings("--paper", "--mask", "auto", "--alpha-blend", "0.75")).toEqual({
     ...paper,

@@ -1,12 +1,12 @@
 /** The concept file: everything that a taught subject is, in one .safetensors (method.md 4.5). */
 
 import {
-  type AttentionMatrix,
   attentionMatrices,
   bundleKey,
   kohyaName,
   kohyaTensors,
   type LoraFactors,
+  resnetConvolutions,
   type StableDiffusionModel,
 } from "@likeness/diffusion";
 import {
@@ -25,6 +25,15 @@ export interface ConceptFactors {
   readonly b: Float32Array;
 }
 
+/** Low-rank changes of the ResNets' convolutions, which the paper doesn't have (docs/decisions/0015). */
+export interface ConceptConvolutions {
+  /** In the order of resnetConvolutions: a is (r, in, kh, kw), b (out, r), row by row. */
+  readonly factors: readonly ConceptFactors[];
+  readonly rank: number;
+  /** The changes' scale is loraAlpha / rank. */
+  readonly loraAlpha: number;
+}
+
 export interface Concept {
   /** What stands for the subject in prompts. */
   readonly token: string;
@@ -35,6 +44,7 @@ export interface Concept {
   readonly rank: number;
   /** The changes' scale is loraAlpha / rank. */
   readonly loraAlpha: number;
+  readonly convolutions?: ConceptConvolutions | undefined;
   /** v_h: the real word nearest to v*. */
   readonly hardToken: string;
   readonly hardTokenId: number;
@@ -47,19 +57,26 @@ export interface Concept {
   readonly settings: Readonly<Record<string, unknown>>;
 }
 
-/** The factors in torch's orientation: down (r, in) is Aᵀ, up (out, r) is Bᵀ. */
+/** The factors in torch's orientation: down (r, in) is Aᵀ, up (out, r) is Bᵀ; those of convolutions are in it already. */
 export const loraFactors = (
-  { factors, rank }: Pick<Concept, "factors" | "rank">,
-  matrices: readonly AttentionMatrix[],
-): LoraFactors[] =>
-  matrices.map(({ path, dIn, dOut }, i) => ({
+  { factors, rank, loraAlpha: alpha, convolutions }: Pick<Concept, "factors" | "rank" | "loraAlpha" | "convolutions">,
+  model: StableDiffusionModel,
+): LoraFactors[] => [
+  ...attentionMatrices(model.unet.config).map(({ path, dIn, dOut }, i) => ({
     ...{ path, down: transposed(factors[i]!.a, dIn, rank), up: transposed(factors[i]!.b, rank, dOut) },
-  }));
+    ...{ rank, alpha },
+  })),
+  ...(convolutions
+    ? resnetConvolutions(model).map(({ path, shape: [, , kh, kw] }, i) => ({
+        ...{ path, down: convolutions.factors[i]!.a, up: convolutions.factors[i]!.b },
+        ...{ rank: convolutions.rank, alpha: convolutions.loraAlpha, kernel: [kh!, kw!] as const },
+      }))
+    : []),
+];
 
 /** Writes a concept: kohya's LoRA keys, the embedding beside them, what only we need in the metadata. */
 export function writeConcept(path: string, concept: Concept, model: StableDiffusionModel): void {
-  const factors = loraFactors(concept, attentionMatrices(model.unet.config));
-  const lora = kohyaTensors(factors, concept.rank, concept.loraAlpha);
+  const lora = kohyaTensors(loraFactors(concept, model));
   const embedding: TensorToWrite = { dtype: "F32", shape: [1, concept.embedding.length], data: concept.embedding };
   writeSafetensors(
     path,
@@ -69,6 +86,7 @@ export function writeConcept(path: string, concept: Concept, model: StableDiffus
       "modelspec.trigger_phrase": concept.token,
       "date.token": concept.token,
       "date.alpha_blend": String(concept.alphaBlend),
+      ...(concept.convolutions && { "date.conv_rank": String(concept.convolutions.rank) }),
       "date.hard_token": concept.hardToken,
       "date.hard_token_id": String(concept.hardTokenId),
       "date.base": concept.base,
@@ -128,21 +146,36 @@ export function readConcept(path: string, model: StableDiffusionModel): Concept 
     return values;
   };
   const embedding = tensor(bundleKey(token), [1, model.textEncoder.config.hidden_size]);
-  let loraAlpha: number | undefined;
-  const factors = attentionMatrices(model.unet.config).map(({ path: module, dIn, dOut }) => {
-    const key = kohyaName("unet", module);
-    const [alpha] = tensor(`${key}.alpha`, []) as unknown as [number];
-    if (alpha !== (loraAlpha ??= alpha))
-      fail(`"${key}.alpha"`, `${loraAlpha}, as in the other matrices`, String(alpha));
-    return {
-      a: transposed(tensor(`${key}.lora_down.weight`, [rank, dIn]), rank, dIn),
-      b: transposed(tensor(`${key}.lora_up.weight`, [dOut, rank]), dOut, rank),
+  /** The factors of one layer, whose alpha is that of the others of its kind. */
+  const reader = (r: number) => {
+    let common: number | undefined;
+    const read = (module: string, [out, ...inputs]: readonly number[]): ConceptFactors => {
+      const key = kohyaName("unet", module);
+      const [alpha] = tensor(`${key}.alpha`, []) as unknown as [number];
+      if (alpha !== (common ??= alpha)) fail(`"${key}.alpha"`, `${common}, as in the other matrices`, String(alpha));
+      const a = tensor(`${key}.lora_down.weight`, [r, ...inputs]);
+      return { a, b: tensor(`${key}.lora_up.weight`, [out!, r, ...inputs.slice(1).map(() => 1)]) };
     };
+    return { read, alpha: () => common! };
+  };
+  const linear = reader(rank);
+  const factors = attentionMatrices(model.unet.config).map(({ path: module, dIn, dOut }) => {
+    const { a, b } = linear.read(module, [dOut, dIn]);
+    return { a: transposed(a, rank, dIn), b: transposed(b, dOut, rank) };
   });
+  const loraAlpha = linear.alpha();
+  const convolutions = header.metadata["date.conv_rank"] === undefined ? undefined : readConvolutions();
+  function readConvolutions(): ConceptConvolutions {
+    const convRank = number("date.conv_rank", "a rank of 1 or more", isCount);
+    const { read, alpha } = reader(convRank);
+    const factors = resnetConvolutions(model).map(({ path, shape }) => read(path, shape));
+    return { factors, rank: convRank, loraAlpha: alpha() };
+  }
   const [strange] = unread;
   if (strange !== undefined) fail(brief(strange, 200), `only tensors that ${model.name} has a place for`, "one more");
   return {
-    ...{ token, embedding, factors, rank, loraAlpha: loraAlpha!, alphaBlend, hardTokenId, base, baseName },
+    ...{ token, embedding, factors, rank, loraAlpha, alphaBlend, hardTokenId, base, baseName },
+    ...(convolutions && { convolutions }),
     hardToken: meta("date.hard_token"),
     settings: settingsOf(meta("date.settings")) ?? fail('metadata "date.settings"', "a JSON object", "something else"),
   };

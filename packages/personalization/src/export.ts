@@ -2,7 +2,6 @@
 import { rmSync } from "node:fs";
 import { join } from "node:path";
 import {
-  attentionMatrices,
   cloneofsimoTensors,
   diffusersTensors,
   kohyaTensors,
@@ -48,7 +47,7 @@ export function exportConcept(
   model: StableDiffusionModel,
   error: FlatteningError,
 ): ExportedConcept {
-  const factors = loraFactors(flat, attentionMatrices(model.unet.config));
+  const factors = loraFactors(flat, model);
   const { lora, embedding, notes, token, usage } = PLANS[format](flat, factors, name, model);
   const about = {
     "date.flattened_from": flat.token,
@@ -80,20 +79,20 @@ export function exportConcept(
 type Planner = (flat: Concept, factors: readonly LoraFactors[], name: string, model: StableDiffusionModel) => Plan;
 
 const PLANS: Readonly<Record<ExportFormat, Planner>> = {
-  diffusers: ({ token, rank, loraAlpha }, factors) => ({
-    lora: { file: "pytorch_lora_weights.safetensors", ...diffusersTensors(factors, rank, loraAlpha) },
+  diffusers: ({ token }, factors) => ({
+    lora: { file: "pytorch_lora_weights.safetensors", ...diffusersTensors(factors) },
     embedding: { file: "learned_embeds.safetensors", key: token },
     token,
     usage: `pipe.load_lora_weights(DIR, weight_name="pytorch_lora_weights.safetensors"), pipe.load_textual_inversion(DIR), and ${token} in the prompt`,
   }),
-  kohya: (flat, factors, name, model) => ({
-    lora: { file: `${name}.safetensors`, ...kohya(flat, factors, model) },
+  kohya: (_flat, factors, name, model) => ({
+    lora: { file: `${name}.safetensors`, ...kohya(factors, model) },
     embedding: { file: `${name}-emb.safetensors`, key: "emb_params" },
     token: `${name}-emb`,
     usage: `the LoRA at strength 1 and the embedding beside it (ComfyUI: embedding:${name}-emb in the prompt)`,
   }),
-  a1111: (flat, factors, name, model) => ({
-    lora: { file: `models/Lora/${name}.safetensors`, ...kohya(flat, factors, model) },
+  a1111: (_flat, factors, name, model) => ({
+    lora: { file: `models/Lora/${name}.safetensors`, ...kohya(factors, model) },
     embedding: { file: `embeddings/${name}-emb.safetensors`, key: "emb_params" },
     notes: {
       file: `models/Lora/${name}.json`,
@@ -102,10 +101,10 @@ const PLANS: Readonly<Record<ExportFormat, Planner>> = {
     token: `${name}-emb`,
     usage: `copy both folders into the webui's, and write ${name}-emb and <lora:${name}:1> in the prompt`,
   }),
-  cloneofsimo: ({ token, rank, loraAlpha, embedding }, factors, name, model) => ({
+  cloneofsimo: ({ token, rank, embedding }, factors, name, model) => ({
     lora: {
       file: `${name}.safetensors`,
-      ...cloneofsimoTensors(factors, rank, loraAlpha, loraModules(model), { [token]: embedding }),
+      ...cloneofsimoTensors(factors, rank, loraModules(model), { [token]: embedding }),
     },
     token,
     usage: `patch_pipe(pipe, FILE), and ${token} in the prompt`,
@@ -115,12 +114,8 @@ const PLANS: Readonly<Record<ExportFormat, Planner>> = {
 const isSD2 = (model: StableDiffusionModel): boolean => model.unet.config.cross_attention_dim === 1024;
 
 /** kohya's keys with the metadata by which A1111 and ComfyUI tell base models apart. */
-function kohya(
-  { rank, loraAlpha }: Concept,
-  factors: readonly LoraFactors[],
-  model: StableDiffusionModel,
-): LoraTensors {
-  const { tensors, metadata } = kohyaTensors(factors, rank, loraAlpha);
+function kohya(factors: readonly LoraFactors[], model: StableDiffusionModel): LoraTensors {
+  const { tensors, metadata } = kohyaTensors(factors);
   const sd2 = isSD2(model);
   const v = model.scheduler().config.prediction_type === "v_prediction";
   const version = sd2 ? `sd_v2${v ? "_v" : ""}` : "sd_v1";

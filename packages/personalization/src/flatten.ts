@@ -7,13 +7,16 @@ import { hardEmbedding } from "./tuning.ts";
 
 /**
  * The single path that equals the dual path to first order in the concept's changes: embedding v_h + a(v − v_h) and
- * changes scaled by a. Its alphaBlend is 1.
+ * changes scaled by a (of convolutions these are the very same). Its alphaBlend is 1.
  */
 export async function flatten(runtime: Runtime, model: StableDiffusionModel, concept: Concept): Promise<Concept> {
-  const { alphaBlend: a, embedding, loraAlpha, hardTokenId } = concept;
+  const { alphaBlend: a, embedding, loraAlpha, convolutions, hardTokenId } = concept;
   const hard = (await runtime.evaluate({ hard: hardEmbedding(model, hardTokenId) })).hard as Float32Array;
   const between = embedding.map((v, i) => hard[i]! + a * (v - hard[i]!));
-  return { ...concept, embedding: between, loraAlpha: a * loraAlpha, alphaBlend: 1 };
+  return {
+    ...{ ...concept, embedding: between, loraAlpha: a * loraAlpha, alphaBlend: 1 },
+    ...(convolutions && { convolutions: { ...convolutions, loraAlpha: a * convolutions.loraAlpha } }),
+  };
 }
 
 export interface FlatteningError {

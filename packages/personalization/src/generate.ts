@@ -9,8 +9,9 @@ import {
 } from "@likeness/diffusion";
 import { input, type Runtime, type Tensor } from "@likeness/engine";
 import type { Concept } from "./concept.ts";
+import type { Factors } from "./method/losses.ts";
 import { personalText } from "./method/personal-text.ts";
-import { personalUNet } from "./method/personal-unet.ts";
+import { type ConvolutionChanges, personalUNet } from "./method/personal-unet.ts";
 import { expectToken, placeholderFeeds } from "./prompts.ts";
 import { conceptVariables, hardEmbedding, loadConcept } from "./tuning.ts";
 
@@ -35,7 +36,7 @@ export function conceptDenoiser(
   { alphaBlend = concept.alphaBlend, guidanceAlpha = 1 }: ConceptOptions = {},
 ): Denoiser {
   const shares = sharesOf(alphaBlend, guidanceAlpha);
-  const { v, factors, all } = conceptVariables(model, concept.rank);
+  const { v, factors, convolutions, all } = conceptVariables(model, concept.rank, concept.convolutions?.rank);
   const { weights, config } = model.textEncoder;
   const length = model.tokenizer.modelMaxLength;
   return {
@@ -44,7 +45,8 @@ export function conceptDenoiser(
       const [softContext, hardContext] = [input("soft_context", shape), input("hard_context", shape)];
       const scale = concept.loraAlpha / concept.rank;
       const alpha = shares.of(sample.shape[0]!);
-      return personalUNet(model, { sample, timestep, softContext, hardContext, factors, scale, alpha });
+      const changes = { factors, scale, convolutions: convolutionChanges(concept, convolutions) };
+      return personalUNet(model, { sample, timestep, softContext, hardContext, alpha, ...changes });
     },
     condition: async (prompts) => {
       await loadConcept(runtime, all, concept);
@@ -67,6 +69,12 @@ export function conceptDenoiser(
     },
   };
 }
+
+/** A concept's convolutions in the UNet; undefined if it has none. */
+export const convolutionChanges = (
+  { convolutions }: Pick<Concept, "convolutions">,
+  factors: readonly Factors[],
+): ConvolutionChanges | undefined => convolutions && { factors, scale: convolutions.loraAlpha / convolutions.rank };
 
 export interface Shares {
   /** Whether the branches are there at all. */

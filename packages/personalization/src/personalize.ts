@@ -1,6 +1,13 @@
 /** One picture in, a concept out. */
 
-import { attentionMatrices, encode, expectFinite, type StableDiffusionModel, tokenTable } from "@likeness/diffusion";
+import {
+  attentionMatrices,
+  encode,
+  expectFinite,
+  resnetConvolutions,
+  type StableDiffusionModel,
+  tokenTable,
+} from "@likeness/diffusion";
 import {
   constant,
   costOf,
@@ -15,7 +22,7 @@ import {
   size,
   type Tensor,
 } from "@likeness/engine";
-import type { Concept } from "./concept.ts";
+import type { Concept, ConceptConvolutions } from "./concept.ts";
 import { cutOuts, MOST_CUT_OUTS } from "./cut-outs.ts";
 import type { TuningEncoder } from "./encoder-file.ts";
 import { nearestWord } from "./method/losses.ts";
@@ -47,6 +54,12 @@ export interface PersonalizeOptions
    * is above the encoder's is room for the steps beside what it predicts.
    */
   readonly rank?: number | undefined;
+  /**
+   * Of offsets of the ResNets' convolutions beside those of attention; if not given, for steps on a photo with a mask what the
+   * encoder's config tells, else 0, none.
+   */
+  readonly convRank?: number | undefined;
+  readonly convLearningRate?: number | undefined;
   /** On how many plain backgrounds tuning also sees the subject of a photo with a mask; 8 by default, 0 for none. */
   readonly cutOuts?: number | undefined;
   /** Neutral prompts of the tuning; the encoder's, or Textual Inversion's, if not given. */
@@ -89,7 +102,7 @@ export async function personalize(
   const pixels = photoPlanes(photo, model);
   const weights = latentWeights(photo, model.scaleFactor);
   placeholderId(model.tokenizer, options.token); // a token that can't be one is an error now, not after the tuning
-  const { rank, ...pace } = stepsOf(photo.mask !== undefined, options);
+  const { rank, convRank = 0, ...pace } = stepsOf(photo.mask !== undefined, options);
   const count = cutOutCount(photo, options);
   const alphaBlend = options.alphaBlend ?? encoder?.config.alpha_blend ?? PAPER.alphaBlend;
   const large = bytesOf(model.unet.files) > SMALL_BYTES;
@@ -99,7 +112,7 @@ export async function personalize(
           runtime,
           model,
           { views: 1 + count, weighted: photo.mask !== undefined },
-          { ...options, ...pace, rank, alphaBlend },
+          { ...options, ...pace, rank, convRank, alphaBlend },
         )
       : undefined;
   if (plan) options.onPlan?.(plan);
@@ -108,9 +121,10 @@ export async function personalize(
   const views = count > 0 ? cutOuts(pixels, photo.mask!, count) : [];
   const all = await encodePictures(runtime, model, [pixels, ...views.map(({ planes }) => planes)], signal);
   const [latents, ...cut] = all as [Float32Array, ...Float32Array[]];
-  const start = encoder
+  const told = encoder
     ? widened(await predict(runtime, model, encoder, pixels, latents, options), rank, model, options.seed)
     : await fromWord(runtime, model, rank, options);
+  const start = convRank > 0 ? { ...told, convolutions: zeroConvolutions(model, convRank, options.seed) } : told;
   options.onStage?.("tune");
   const templates = options.templates ?? encoder?.config.templates ?? OBJECT_TEMPLATES;
   const pictures: TuningPicture[] = [
@@ -126,6 +140,7 @@ export async function personalize(
           recompute: plan ? plan.recompute : options.recompute,
           rank: start.rank,
           loraAlpha: start.loraAlpha,
+          convRank,
           alphaBlend,
           hardTokenId: start.hardTokenId,
         });
@@ -148,17 +163,18 @@ export async function personalize(
       class_word: options.classWord ?? null,
       encoder: encoder ? "tuning_encoder" : null,
       mask: photo.mask !== undefined,
+      ...(convRank > 0 && { conv_rank: convRank }),
       ...(count > 0 && { cut_outs: count }),
       ...(model.int8 && { int8: true }),
     },
   };
 }
 
-export type StepSettings = Pick<TuningOptions, "learningRate" | "embeddingLearningRate" | "optimizer" | "rank">;
-type Asked = Pick<
-  PersonalizeOptions,
-  "learningRate" | "embeddingLearningRate" | "optimizer" | "rank" | "steps" | "encoder"
-> & {
+export type StepSettings = Pick<
+  TuningOptions,
+  "learningRate" | "embeddingLearningRate" | "optimizer" | "rank" | "convRank" | "convLearningRate"
+>;
+type Asked = Pick<PersonalizeOptions, keyof StepSettings | "steps" | "encoder"> & {
   /** For errors: where it is asked. */
   readonly where?: string;
 };
@@ -167,22 +183,23 @@ type Asked = Pick<
  * The steps on a photo that has a mask or none: those of the options, else what the encoder's config tells for it, else the paper's.
  * @throws LikenessError for a rank below the encoder's
  */
-export const stepsOf = (masked: boolean, asked: Asked): StepSettings => ({
-  ...paceOf(masked, asked),
-  rank: offsetRank(asked),
-});
+export function stepsOf(masked: boolean, asked: Asked): StepSettings {
+  const { convRank, convLearningRate, ...pace } = paceOf(masked, asked);
+  const convolutions = asked.steps > 0 && convRank ? { convRank, ...(convLearningRate && { convLearningRate }) } : {};
+  return { ...pace, ...convolutions, rank: offsetRank(asked) };
+}
 
-function paceOf(
-  masked: boolean,
-  { learningRate, optimizer, embeddingLearningRate, encoder }: Asked,
-): Omit<StepSettings, "rank"> {
-  if (learningRate !== undefined) return { learningRate, optimizer, embeddingLearningRate };
+function paceOf(masked: boolean, asked: Asked): Omit<StepSettings, "rank"> {
+  const { learningRate, optimizer, embeddingLearningRate, convRank, convLearningRate, encoder } = asked;
+  if (learningRate !== undefined) return { learningRate, optimizer, embeddingLearningRate, convRank, convLearningRate };
   const found = masked ? encoder?.config.masked_tuning : undefined;
-  if (!found) return { learningRate: PAPER.learningRate };
+  if (!found) return { learningRate: PAPER.learningRate, convRank, convLearningRate };
   return {
     learningRate: found.learning_rate,
     optimizer: found.optimizer,
     embeddingLearningRate: found.embedding_learning_rate,
+    convRank: convRank ?? found.conv_rank,
+    convLearningRate: convLearningRate ?? found.conv_learning_rate,
   };
 }
 
@@ -345,6 +362,17 @@ async function fromWord(
   const factors = zeroOffsets(model, rank, seed);
   return { embedding, factors, hardTokenId, rank, loraAlpha: rank };
 }
+
+/** As zeroOffsets, of the convolutions; their alpha is their rank. */
+const zeroConvolutions = (model: StableDiffusionModel, rank: number, seed: number): ConceptConvolutions => ({
+  ...{ rank, loraAlpha: rank },
+  factors: resnetConvolutions(model).map(({ path, shape: [out, ...inputs] }) => ({
+    a: counterRandom(seed, `lora ${path}`)
+      .normal(rank * size(inputs))
+      .map((x) => x / Math.sqrt(size(inputs))),
+    b: new Float32Array(out! * rank),
+  })),
+});
 
 /** A random, B zero, as in LoRA. */
 const zeroOffsets = (model: StableDiffusionModel, rank: number, seed: number): ConceptState["factors"] =>

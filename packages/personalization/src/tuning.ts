@@ -6,6 +6,7 @@ import {
   expectFinite,
   noised,
   noiseLevels,
+  resnetConvolutions,
   type StableDiffusionModel,
   tokenTable,
 } from "@likeness/diffusion";
@@ -34,16 +35,13 @@ import {
   type Tensor,
   variable,
 } from "@likeness/engine";
-import type { ConceptFactors } from "./concept.ts";
+import type { Concept } from "./concept.ts";
 import { anchorL2, diffusionLoss, type Factors } from "./method/losses.ts";
 import { personalText } from "./method/personal-text.ts";
 import { personalUNet } from "./method/personal-unet.ts";
 import { PLACEHOLDER, placeholderFeeds } from "./prompts.ts";
 
-export interface ConceptState {
-  readonly embedding: Float32Array;
-  readonly factors: readonly ConceptFactors[];
-}
+export type ConceptState = Pick<Concept, "embedding" | "factors" | "convolutions">;
 
 /** What tuning looks at: a picture of the subject, and prompts that say what is in it. */
 export interface TuningPicture {
@@ -72,6 +70,10 @@ export interface TuningOptions {
   readonly alphaBlend: number;
   readonly rank: number;
   readonly loraAlpha: number;
+  /** Of the convolutions' offsets, 0 by default: none. Their alpha is it too. */
+  readonly convRank?: number | undefined;
+  /** Of them; learningRate if not given. */
+  readonly convLearningRate?: number | undefined;
   readonly hardTokenId: number;
   readonly seed: number;
   /** Weights of the anchors that keep v and the offsets near their start. */
@@ -92,26 +94,35 @@ export interface TuningOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+export interface ConceptVariables {
+  readonly v: Tensor;
+  readonly factors: readonly Factors[];
+  readonly convolutions: readonly Factors[];
+  /** All of them, in the order of loadConcept's values. */
+  readonly all: readonly Tensor[];
+}
+
 /** Tensors of the parameters v and (A, B) under their names in the runtime. */
-export function conceptVariables(
-  model: StableDiffusionModel,
-  rank: number,
-): { v: Tensor; factors: Factors[]; all: Tensor[] } {
+export function conceptVariables(model: StableDiffusionModel, rank: number, convRank: number = 0): ConceptVariables {
   const v = variable("concept.v", [model.textEncoder.config.hidden_size]);
   const factors = attentionMatrices(model.unet.config).map(({ path, dIn, dOut }) => ({
     a: variable(`concept.a.${path}`, [dIn, rank]),
     b: variable(`concept.b.${path}`, [rank, dOut]),
   }));
-  return { v, factors, all: [v, ...factors.flatMap(({ a, b }) => [a, b])] };
+  const convolutions = (convRank > 0 ? resnetConvolutions(model) : []).map(({ path, shape: [out, ...inputs] }) => ({
+    a: variable(`concept.a.${path}`, [convRank, ...inputs]),
+    b: variable(`concept.b.${path}`, [out!, convRank, 1, 1]),
+  }));
+  return { v, factors, convolutions, all: [v, ...[...factors, ...convolutions].flatMap(({ a, b }) => [a, b])] };
 }
 
 /** Puts a concept into the runtime's variables; programs that use it need no recompiling. */
 export async function loadConcept(
   runtime: Runtime,
   all: readonly Tensor[],
-  { embedding, factors }: ConceptState,
+  { embedding, factors, convolutions }: ConceptState,
 ): Promise<void> {
-  const values = [embedding, ...factors.flatMap(({ a, b }) => [a, b])];
+  const values = [embedding, ...[...factors, ...(convolutions?.factors ?? [])].flatMap(({ a, b }) => [a, b])];
   await runtime.write(
     Object.fromEntries(all.map((t, i) => [leafName(t), values[i]!])),
     Object.fromEntries(all.map((t) => [leafName(t), t.shape])),
@@ -121,6 +132,8 @@ export async function loadConcept(
 export interface TuningGraph {
   readonly v: Tensor;
   readonly factors: readonly Factors[];
+  /** Of convolutions, which nothing anchors. */
+  readonly convolutions?: readonly Factors[];
   readonly v0: Tensor;
   readonly factors0: readonly Factors[];
 }
@@ -143,7 +156,7 @@ export interface TuningLossOptions
 /** Loss of one step: Eq. 1 through the dual path, and the two anchors (method.md 1.10). */
 export function tuningLoss(
   model: StableDiffusionModel,
-  { v, factors, v0, factors0 }: TuningGraph,
+  { v, factors, convolutions = [], v0, factors0 }: TuningGraph,
   { ids, mask, sample, target, timestep, weights: counts }: TuningLossInputs,
   {
     alphaBlend,
@@ -165,6 +178,7 @@ export function tuningLoss(
     hardContext: stopGradient(personalText(weights, config, prompt, hard)),
     factors,
     scale: loraAlpha / rank,
+    ...(convolutions.length > 0 && { convolutions: { factors: convolutions, scale: 1 } }),
     alpha: alphaBlend,
     recompute,
   });
@@ -192,9 +206,10 @@ export async function tune(
   options: TuningOptions,
 ): Promise<ConceptState> {
   const { steps, seed, signal } = options;
-  const { all, v, factors } = conceptVariables(model, options.rank);
+  const variables = conceptVariables(model, options.rank, options.convRank);
+  const { v, factors, convolutions, all } = variables;
   await loadConcept(runtime, all, start);
-  const programs = await compileTuning(runtime, model, { all, v, factors }, start, pictures, options);
+  const programs = await compileTuning(runtime, model, variables, start, pictures, options);
   try {
     for (let step = 1; step <= steps; step++) {
       signal?.throwIfAborted();
@@ -204,7 +219,11 @@ export async function tune(
     }
     const values = await runtime.read(all.map(leafName));
     const at = (t: Tensor): Float32Array => values[leafName(t)]!;
-    return { embedding: at(v), factors: factors.map(({ a, b: up }) => ({ a: at(a), b: at(up) })) };
+    const tuned = (some: readonly Factors[]) => some.map(({ a, b }) => ({ a: at(a), b: at(b) }));
+    return {
+      ...{ embedding: at(v), factors: tuned(factors) },
+      ...(start.convolutions && { convolutions: { ...start.convolutions, factors: tuned(convolutions) } }),
+    };
   } finally {
     await programs.release();
   }
@@ -260,7 +279,7 @@ const predictionOf = (scheduler: ReturnType<StableDiffusionModel["scheduler"]>):
 
 function tuningSpecs(
   model: StableDiffusionModel,
-  { all, v, factors }: ReturnType<typeof conceptVariables>,
+  { all, v, factors, convolutions }: ConceptVariables,
   { latents, weighted }: PictureKind,
   options: TuningOptions,
 ): TuningSpecs {
@@ -277,7 +296,7 @@ function tuningSpecs(
   const startOf = (t: Tensor): Tensor => variable(`start.${leafName(t)}`, t.shape);
   const [v0, factors0] = [startOf(v), factors.map(({ a, b: up }) => ({ a: startOf(a), b: startOf(up) }))];
   const weights = weighted ? input("weights", [b, 1, side, side]) : undefined;
-  const graph: TuningGraph = { v, factors, v0, factors0 };
+  const graph: TuningGraph = { v, factors, convolutions, v0, factors0 };
   const hardTokenId = input("hard_id", [1], "int32");
   const { loss, diffusion } = tuningLoss(
     model,
@@ -288,10 +307,13 @@ function tuningSpecs(
   const learning = { both: all, embedding: [v], offsets: all.slice(1) }[options.train ?? "both"];
   const grads = grad(loss, learning);
   const sum = parts > 1 ? accumulate(learning, grads, 1 / parts) : undefined;
-  const { learningRate, embeddingLearningRate = learningRate } = options;
+  const { learningRate, embeddingLearningRate = learningRate, convLearningRate = learningRate } = options;
+  const ofConvolutions = new Set(convolutions.flatMap(({ a, b: up }) => [leafName(a), leafName(up)]));
   const optimizer = muon(learning, sum?.sums ?? grads, {
     weightDecay: options.weightDecay ?? 0,
-    lrScale: (name) => (name === leafName(v) ? embeddingLearningRate / learningRate : 1),
+    lrScale: (name) =>
+      (name === leafName(v) ? embeddingLearningRate : ofConvolutions.has(name) ? convLearningRate : learningRate) /
+      learningRate,
     matrices: (name) => options.optimizer === "muon" && name !== leafName(v),
     momentum: FEW_STEPS_MOMENTUM,
   });
@@ -301,7 +323,7 @@ function tuningSpecs(
     optimizer,
     states: sum ? [optimizer, sum] : [optimizer],
     parts,
-    anchors: all.map(startOf),
+    anchors: [v, ...factors.flatMap(({ a, b: up }) => [a, up])].map(startOf),
     shape,
   };
 }
@@ -312,7 +334,7 @@ export function tuningCost(
   kind: PictureKind,
   options: Omit<TuningOptions, "hardTokenId" | "seed">,
 ): { readonly part: Cost; readonly parts: number } {
-  const variables = conceptVariables(model, options.rank);
+  const variables = conceptVariables(model, options.rank, options.convRank);
   const { part, parts } = tuningSpecs(model, variables, kind, { ...options, hardTokenId: 0, seed: 0 });
   return { part: costOf([...Object.values(part.outputs), ...part.updates.map(([, value]) => value)]), parts };
 }
@@ -320,7 +342,7 @@ export function tuningCost(
 async function compileTuning(
   runtime: Runtime,
   model: StableDiffusionModel,
-  variables: ReturnType<typeof conceptVariables>,
+  variables: ConceptVariables,
   start: ConceptState,
   pictures: readonly TuningPicture[],
   options: TuningOptions,
@@ -330,7 +352,7 @@ async function compileTuning(
   const specs = tuningSpecs(model, variables, { latents: size, weighted }, options);
   const { optimizer, parts, shape, anchors } = specs;
   for (const each of specs.states) await resetState(runtime, each);
-  await loadConcept(runtime, anchors, start);
+  await loadConcept(runtime, anchors, { embedding: start.embedding, factors: start.factors });
   const part = await runtime.compile(specs.part);
   const apply = specs.apply && (await runtime.compile(specs.apply));
   const scheduler = model.scheduler("ddim");

@@ -1,11 +1,12 @@
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { attentionMatrices, loadModel } from "@likeness/diffusion";
+import { attentionMatrices, loadModel, readLora, resnetConvolutions } from "@likeness/diffusion";
 import {
   counterRandom,
   readSafetensorsHeader,
   readTensor,
+  size,
   type TensorToWrite,
   writeSafetensors,
 } from "@likeness/engine";
@@ -43,6 +44,45 @@ test("what is written is what is read, bit for bit", () => {
   expect(readdirSync(folder)).toEqual(["duck.safetensors"]);
 });
 
+test("with convolutions: what is written is what is read, in kohya's keys and LoCon's shapes", () => {
+  const convolutions = {
+    rank: 2,
+    loraAlpha: 5,
+    factors: resnetConvolutions(model).map(({ shape: [out, ...inputs] }) => ({
+      a: random.normal(2 * size(inputs)),
+      b: random.normal(2 * out!),
+    })),
+  };
+  const path = join(folder, "convolved.safetensors");
+  writeConcept(path, { ...concept, convolutions }, model);
+  expect(readConcept(path, model)).toEqual({ ...concept, convolutions });
+  const { tensors, metadata } = readSafetensorsHeader(path);
+  expect(tensors.size).toBe(1 + 3 * (36 + convolutions.factors.length));
+  const [first] = resnetConvolutions(model);
+  expect(first).toMatchObject({ path: "down_blocks.0.resnets.0.conv1", shape: [8, 8, 3, 3] });
+  const key = "lora_unet_down_blocks_0_resnets_0_conv1";
+  expect(tensors.get(`${key}.lora_down.weight`)!.shape).toEqual([2, 8, 3, 3]);
+  expect(tensors.get(`${key}.lora_up.weight`)!.shape).toEqual([8, 2, 1, 1]);
+  expect([...readTensor(readSafetensorsHeader(path), `${key}.alpha`)]).toEqual([5]);
+  expect(metadata).toMatchObject({ ss_network_dim: "3", ss_network_alpha: "6", "date.conv_rank": "2" });
+  expect(JSON.parse(metadata.ss_network_args!)).toEqual({ conv_dim: "2", conv_alpha: "5" });
+  // as a LoRA, which our own reader of other tools' files takes
+  const lora = readLora(path, model);
+  expect(lora.report).toMatchObject({ ignored: [], ranks: [2, 3] });
+  expect(lora.unet.get("down_blocks.0.resnets.0.conv1.weight")!.scale).toBe(2.5);
+
+  const damaged = (change: (t: Record<string, TensorToWrite>, m: Record<string, string>) => void) => () =>
+    readConcept(altered(change, path), model);
+  expect(damaged((t) => delete t[`${key}.lora_up.weight`])).toThrow(/conv1\.lora_up\.weight".*\(8, 2, 1, 1\).*no such/);
+  expect(damaged((t) => ((t[`${key}.alpha`]!.data as Float32Array)[0] = 4))).toThrow(
+    /alpha".*needed 4, as in the other/,
+  );
+  expect(damaged((_t, m) => (m["date.conv_rank"] = "0"))).toThrow(/"date\.conv_rank".*a rank of 1 or more, found "0"/);
+  expect(damaged((_t, m) => delete m["date.conv_rank"])).toThrow(
+    /_conv[12]\.\S+".*only tensors that sd1 has a place for/,
+  );
+});
+
 test("kohya's keys: down (r, in) is Aᵀ, up (out, r) is Bᵀ, alpha a scalar; the embedding beside them", () => {
   const { tensors, metadata } = readSafetensorsHeader(file);
   expect(tensors.size).toBe(1 + 3 * 36);
@@ -63,8 +103,11 @@ test("kohya's keys: down (r, in) is Aᵀ, up (out, r) is Bᵀ, alpha a scalar; t
 });
 
 /** The file with something changed. */
-function altered(change: (tensors: Record<string, TensorToWrite>, metadata: Record<string, string>) => void): string {
-  const header = readSafetensorsHeader(file);
+function altered(
+  change: (tensors: Record<string, TensorToWrite>, metadata: Record<string, string>) => void,
+  of: string = file,
+): string {
+  const header = readSafetensorsHeader(of);
   const tensors: Record<string, TensorToWrite> = {};
   for (const [key, { shape }] of header.tensors)
     tensors[key] = { dtype: "F32", shape, data: readTensor(header, key) as Float32Array };

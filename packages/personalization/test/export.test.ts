@@ -9,6 +9,7 @@ import {
   plainDenoiser,
   readEmbedding,
   readLora,
+  resnetConvolutions,
   withAdapters,
 } from "@likeness/diffusion";
 import { counterRandom, input, type Runtime, readSafetensorsHeader, startRuntime } from "@likeness/engine";
@@ -103,6 +104,45 @@ test.each(EXPORT_FORMATS)("%s: the files, read again, predict what the flattened
   expect(relativeError(found, plain)).toBeGreaterThan(0.05);
   const { metadata } = readSafetensorsHeader(files[0]!);
   expect(JSON.parse(metadata["date.flattening"]!)).toEqual(NONE);
+});
+
+/** The same with changes of all convolutions. */
+async function convolved(size: number, alphaBlend?: number): Promise<Concept> {
+  const random = counterRandom(2);
+  const factors = resnetConvolutions(model).map(({ shape: [out, n] }) => ({
+    a: random.normal(2 * n! * 9).map((x) => x * (n! * 9) ** -0.5),
+    b: random.normal(out! * 2).map((x) => x * size),
+  }));
+  return { ...(await concept(size, alphaBlend)), convolutions: { factors, rank: 2, loraAlpha: 3 } };
+}
+
+test.each(["diffusers", "kohya", "a1111"] as const)("%s with convolutions: the same", async (format) => {
+  const flat = await flatten(runtime, model, await convolved(0.5));
+  const { files, token } = exportConcept(join(folder, `${format}-conv`), format, flat, "duck", model, NONE);
+  const lora = readLora(files[0]!, model);
+  expect(lora.report).toMatchObject({ ignored: [], ranks: [2, 3] });
+  expect(lora.report.layers.unet).toBe(36 + resnetConvolutions(model).length);
+  const adapted = withAdapters(other, { loras: [lora], embeddings: readEmbedding(files[1]!, model) });
+  const found = await predict(plainDenoiser(runtime, adapted), `a photo of ${token} on the beach`);
+  const wanted = await predict(conceptDenoiser(runtime, model, flat), "a photo of <duck> on the beach");
+  const without = await predict(conceptDenoiser(runtime, model, { ...flat, convolutions: undefined }), "a <duck>");
+  expect(relativeError(found, wanted)).toBeLessThan(1e-5);
+  expect(relativeError(found, without)).toBeGreaterThan(0.05);
+});
+
+test("changes of convolutions alone are flattened without an error; cloneofsimo's format has no place for them", async () => {
+  const whole = await convolved(0.5);
+  const nothing = whole.factors.map(({ a, b }) => ({ a, b: new Float32Array(b.length) }));
+  const hard = await flatten(runtime, model, { ...whole, alphaBlend: 0 });
+  const alone: Concept = { ...whole, factors: nothing, embedding: hard.embedding };
+  const flat = await flatten(runtime, model, alone);
+  const { largest } = await flatteningError(runtime, model, alone, flat, { draws: 1, steps: 2 });
+  expect(largest).toBeLessThan(1e-5);
+  const out = join(folder, "cloneofsimo-conv");
+  expect(() => exportConcept(out, "cloneofsimo", flat, "duck", model, NONE)).toThrow(
+    /resnets\.\d\.conv\d: needed a layer that cloneofsimo's format has.*--conv-rank 0.*\[E_LORA\]/,
+  );
+  expect(existsSync(join(out, "duck.safetensors"))).toBe(false);
 });
 
 test("what A1111 shows beside a LoRA", () => {

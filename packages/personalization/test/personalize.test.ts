@@ -7,6 +7,7 @@ import {
   generate,
   loadModel,
   plainDenoiser,
+  resnetConvolutions,
   type StableDiffusionModel,
   tokenTable,
 } from "@likeness/diffusion";
@@ -24,10 +25,11 @@ import {
 import { FIXTURES, relativeError } from "@likeness/engine/testing";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { Concept } from "../src/concept.ts";
-import { openEncoder } from "../src/encoder-file.ts";
+import { openEncoder, type TuningEncoder } from "../src/encoder-file.ts";
 import { type ConceptOptions, conceptDenoiser, generateConcept } from "../src/generate.ts";
+import { EncoderConfig } from "../src/method/config.ts";
 import { personalUNet } from "../src/method/personal-unet.ts";
-import { type PersonalizeOptions, personalize } from "../src/personalize.ts";
+import { type PersonalizeOptions, personalize, stepsOf } from "../src/personalize.ts";
 import { latentWeights, type Photo } from "../src/photo.ts";
 import type { PersonalizePlan } from "../src/plan.ts";
 import { conceptVariables, loadConcept, microBatchSize, tune } from "../src/tuning.ts";
@@ -330,6 +332,59 @@ test("a rank above the encoder's changes nothing before the steps, which then ha
   await expect(less).rejects.toThrow(/^rank: needed at least 2, the tuning-encoder's, found 1\./);
   expect(stages).toEqual([]);
   rmSync(folder, { recursive: true });
+});
+
+test("offsets of convolutions begin at zero, learn at their own rate, and are drawn with", async () => {
+  const model = loadModel(`${FIXTURES}/models/sd1`);
+  const size = { width: model.resolution, height: model.resolution };
+  const make = (options: Partial<PersonalizeOptions>): Promise<Concept> =>
+    personalize(runtime, model, photoFor(model), { ...base, ...options });
+  const [plain, none] = [await make({}), await make({ convRank: 0 })];
+  expect(none).toEqual(plain);
+  expect(plain.convolutions).toBeUndefined();
+  expect((await make({ steps: 0, convRank: 2 })).convolutions).toBeUndefined();
+
+  const tuned = await make({ convRank: 2, convLearningRate: 5e-3 });
+  expect(tuned.settings).toMatchObject({ conv_rank: 2 });
+  expect(tuned.convolutions).toMatchObject({ rank: 2, loraAlpha: 2 });
+  for (const [i, { shape }] of resnetConvolutions(model).entries()) {
+    const { a, b } = tuned.convolutions!.factors[i]!;
+    expect([a.length, b.length]).toEqual([2 * shape[1]! * 9, 2 * shape[0]!]);
+    const most = Math.max(...b.map(Math.abs));
+    expect(most).toBeGreaterThan(1e-3);
+    expect(most).toBeLessThan(3.1 * 5e-3); // AdamW: a rate a step
+  }
+  const still = await make({ convRank: 2, convLearningRate: 1e-12 });
+  const away = (concept: Concept): number => relativeError(concept.embedding, plain.embedding);
+  expect(away(tuned)).toBeGreaterThan(1e-4); // the embedding learns beside them
+  expect(away(still)).toBeLessThan(away(tuned) / 10);
+
+  const draw = async (concept: Concept) =>
+    (await generateConcept(runtime, model, concept, { prompt: "a <fox-1>", ...size, ...sampling })).images[0]!;
+  const off = { ...tuned, convolutions: undefined };
+  expect(await draw(tuned)).not.toEqual(await draw(off));
+});
+
+test("with a mask, the encoder's config says whether convolutions learn; an own rate or rank says otherwise", () => {
+  const masked_tuning = {
+    optimizer: "muon",
+    learning_rate: 0.04,
+    embedding_learning_rate: 0.01,
+    conv_rank: 4,
+  } as const;
+  const config = EncoderConfig.parse({ masked_tuning: { ...masked_tuning, conv_learning_rate: 0.08 } });
+  const encoder = { config } as TuningEncoder;
+  const asked = { steps: 12, encoder } as const;
+  expect(stepsOf(true, asked)).toMatchObject({ convRank: 4, convLearningRate: 0.08 });
+  expect(stepsOf(true, { ...asked, convRank: 8 })).toMatchObject({ convRank: 8, convLearningRate: 0.08 });
+  for (const [masked, other] of [
+    [true, { convRank: 0 }],
+    [true, { steps: 0 }],
+    [true, { learningRate: 1e-3 }],
+    [false, {}],
+  ] as const)
+    expect(stepsOf(masked, { ...asked, ...other })).not.toHaveProperty("convRank");
+  expect(stepsOf(false, { ...asked, convRank: 2 })).toMatchObject({ convRank: 2 });
 });
 
 test("a photo of another size is refused", async () => {

@@ -1,8 +1,9 @@
 /** The dual path and the tuning loss against diffusers' modules and torch's gradients: fixtures/make/tuning.py. */
-import { attentionMatrices, loadModel } from "@likeness/diffusion";
+import { attentionMatrices, loadModel, resnetConvolutions } from "@likeness/diffusion";
 import { concat, constant, evaluate, grad, type Tensor } from "@likeness/engine";
 import { FIXTURES, type Golden, readGolden, relativeError } from "@likeness/engine/testing";
 import { expect, test } from "vitest";
+import { diffusionLoss } from "../src/method/losses.ts";
 import { personalText } from "../src/method/personal-text.ts";
 import { personalUNet } from "../src/method/personal-unet.ts";
 import { hardEmbedding, tuningLoss } from "../src/tuning.ts";
@@ -12,6 +13,8 @@ const settings = JSON.parse(golden.metadata.settings!) as {
   alpha: number;
   rank: number;
   scale: number;
+  conv_rank: number;
+  conv_scale: number;
   anchor_v: number;
   anchor_w: number;
   placeholder: number;
@@ -99,4 +102,39 @@ test("tuning loss, and its gradients by v and all factors", async () => {
   expect(relativeError(found.diffusion!, golden.floats("dual/loss/diffusion"))).toBeLessThan(1e-5);
   const errors = keys.map((key) => [key, relativeError(found[key]!, golden.floats(`dual/${key}`))] as const);
   expect(errors.filter(([, error]) => !(error < 2e-5))).toEqual([]); // torch's own float32 is up to 7e-6 off float64
+});
+
+test("with changes of all convolutions: the output, the loss, and its gradients by v and their factors", async () => {
+  const paths = resnetConvolutions(model).map(({ path }) => path);
+  const keys = golden.keys.filter((k) => k.startsWith("conv/a/")).map((k) => k.slice("conv/a/".length));
+  expect([...paths].sort()).toEqual(keys.sort());
+  const convolutions = paths.map((path) => ({
+    a: golden.tensor(`conv/a/${path}`),
+    b: golden.tensor(`conv/b/${path}`),
+  }));
+  const v = at("v");
+  const { weights, config } = model.textEncoder;
+  const prompt = { ids: constant(ids, [1, length]), mask };
+  const out = personalUNet(model, {
+    sample: at("z_t"),
+    timestep: at("t"),
+    softContext: twice(personalText(weights, config, prompt, v)),
+    hardContext: twice(at("C_h")),
+    factors: pairs("A", "B"),
+    scale: settings.scale,
+    convolutions: { factors: convolutions, scale: settings.conv_scale },
+    alpha: settings.alpha,
+  });
+  const diffusion = diffusionLoss(at("noise"), out);
+  const leaves = [v, ...convolutions.flatMap(({ a, b }) => [a, b])];
+  const named = ["dv", ...paths.flatMap((path) => [`da/${path}`, `db/${path}`])];
+  const gradients = Object.fromEntries(grad(diffusion, leaves).map((g, i) => [named[i]!, g]));
+  const found = (await evaluate({ out, diffusion, ...gradients } as Record<string, Tensor>)) as Record<
+    string,
+    Float32Array
+  >;
+  const errors = ["out", "diffusion", ...named].map(
+    (key) => [key, relativeError(found[key]!, golden.floats(`conv/${key}`))] as const,
+  );
+  expect(errors.filter(([, error]) => !(error < 2e-5))).toEqual([]);
 });

@@ -94,6 +94,14 @@ export default defineCommand({
         "rank of the weight offsets, at least the encoder's; by default the tuning_rank of its config.json, else its own; without one 4",
       aliases: ["network-dim"],
     },
+    convRank: {
+      type: "integer",
+      min: 0,
+      max: 1024,
+      description:
+        "rank of offsets of the UNet's convolutions beside those of attention, 0 for none; by default, with a mask, the conv_rank of the encoder's config.json, else 0",
+      aliases: ["conv-dim"],
+    },
     batchSize: {
       type: "integer",
       min: 1,
@@ -111,7 +119,7 @@ export default defineCommand({
     paper: {
       type: "boolean",
       description:
-        "the steps as the paper has them: --mask none --lr 0.002 --alpha-blend 0.25 and the encoder's rank, where you don't give others, in place of what was found to go best",
+        "the steps as the paper has them: --mask none --lr 0.002 --alpha-blend 0.25 --conv-rank 0 and the encoder's rank, where you don't give others, in place of what was found to go best",
     },
     seed: { ...SEED, default: 0 },
     int8: INT8,
@@ -148,6 +156,7 @@ export default defineCommand({
     const plain = wanted && !mask;
     const { steps, token, classWord, seed, device } = options;
     const rank = options.rank ?? (options.paper ? encoder?.config.rank : undefined);
+    const convRank = options.convRank ?? (options.paper ? 0 : undefined);
     if (options.int8) await makeCopies(model, { progress, signal });
     const runtime = await startRuntime({ device: device as Device });
     let bar: Bar | undefined;
@@ -161,7 +170,7 @@ export default defineCommand({
             : "The background isn't plain: tuning looks at the whole photo (--mask FILE says where the subject is)",
         );
       const concept = await personalize(runtime, model, found ? { ...square, mask: found } : square, {
-        ...{ encoder, steps, learningRate: lr, token, classWord, rank, seed, signal },
+        ...{ encoder, steps, learningRate: lr, token, classWord, rank, convRank, seed, signal },
         batchSize: options.batchSize ?? 16,
         microBatchSize: options.microBatchSize,
         alphaBlend,

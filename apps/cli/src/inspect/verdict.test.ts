@@ -29,6 +29,16 @@ test.each<[string, Keys, Record<string, string>, string]>([
     'concept <S*> for pocket (ab12): 1 matrices, rank 4, nearest word "duck"',
   ],
   [
+    "concept",
+    {
+      [`lora_unet_${block}_attn2_to_k.lora_down.weight`]: [16, 768],
+      "lora_unet_mid_block_resnets_0_conv1.lora_down.weight": [4, 1280, 3, 3],
+      "lora_unet_mid_block_resnets_0_conv2.lora_down.weight": [4, 1280, 3, 3],
+    },
+    { "date.token": "<S*>", "date.base": "ab12", ss_network_dim: "16", "date.conv_rank": "4" },
+    "concept <S*> for a base model (ab12): 1 matrices, rank 16 and 2 convolutions, rank 4",
+  ],
+  [
     "kohya-lora",
     {
       [`lora_unet_${block}_attn2_to_k.lora_down.weight`]: [4, 768],

@@ -37,9 +37,11 @@ const concept: Rule = ({ metadata: m, tensors }) => {
   if (m["date.base"] === undefined) return undefined;
   const rank = m.ss_network_dim ? `, rank ${m.ss_network_dim}` : "";
   const base = `${m["date.base_name"] ?? "a base model"} (${m["date.base"]})`;
-  const matrices = [...tensors.keys()].filter((k) => k.endsWith(".lora_down.weight")).length;
+  const downs = [...tensors].filter(([k]) => k.endsWith(".lora_down.weight"));
+  const convolutions = downs.filter(([, { shape }]) => shape.length === 4).length;
+  const beside = convolutions > 0 ? ` and ${convolutions} convolutions, rank ${m["date.conv_rank"] ?? "unknown"}` : "";
   const hard = m["date.hard_token"] ? `, nearest word ${JSON.stringify(m["date.hard_token"])}` : "";
-  const text = `concept ${m["date.token"] ?? "without a token"} for ${base}: ${matrices} matrices${rank}${hard}`;
+  const text = `concept ${m["date.token"] ?? "without a token"} for ${base}: ${downs.length - convolutions} matrices${rank}${beside}${hard}`;
   return { kind: "concept", text };
 };
 

@@ -44,6 +44,10 @@ export function loraModules({ unet, textEncoder }: LoraBase): LoraModule[] {
   ];
 }
 
+/** The 3x3 convolutions inside the UNet's ResNets, conv1 and conv2 of each: what LoCon changes beside attention. */
+export const resnetConvolutions = (base: LoraBase): LoraModule[] =>
+  loraModules(base).filter(({ component, path }) => component === "unet" && /\.resnets\.\d+\.conv[12]$/.test(path));
+
 function trace(component: LoraComponent, build: (w: Weights) => unknown): LoraModule[] {
   const shapes = new Map<string, Shape>();
   const asked = new Set<string>();

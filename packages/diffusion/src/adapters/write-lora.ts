@@ -4,14 +4,18 @@ import { cloneofsimoOrder, EMBED_FLAG } from "./cloneofsimo-layout.ts";
 import { kohyaName } from "./kohya-layout.ts";
 import type { LoraModule } from "./lora-modules.ts";
 
-/** The change scale·up·down of one linear layer of the UNet. */
+/** The change (alpha / r)·up·down of one layer of the UNet. */
 export interface LoraFactors {
   /** Module path, e.g. mid_block.attentions.0.transformer_blocks.0.attn1.to_q. */
   readonly path: string;
-  /** (r, in) row by row. */
+  /** (r, in) row by row; of a convolution (r, in, kh, kw). */
   readonly down: Float32Array;
-  /** (out, r) row by row. */
+  /** (out, r) row by row; of a convolution (out, r, 1, 1). */
   readonly up: Float32Array;
+  readonly rank: number;
+  readonly alpha: number;
+  /** Of a convolution, (kh, kw). */
+  readonly kernel?: readonly [number, number] | undefined;
 }
 
 export interface LoraTensors {
@@ -19,30 +23,41 @@ export interface LoraTensors {
   readonly metadata: Record<string, string>;
 }
 
-/** kohya's keys; the scale stands as alpha = scale·r in a tensor of its own. Readers take an alpha of 0 for none: then up is 0. */
-export function kohyaTensors(factors: readonly LoraFactors[], rank: number, wanted: number): LoraTensors {
+/**
+ * kohya's keys, with alpha in a tensor of its own. Readers take an alpha of 0 for none: then up is 0. The metadata tells rank and
+ * alpha of the linear layers and, as LyCORIS's LoCon does, those of the convolutions; each kind has one.
+ */
+export function kohyaTensors(factors: readonly LoraFactors[]): LoraTensors {
   const tensors: Record<string, TensorToWrite> = {};
-  const alpha = wanted === 0 ? rank : wanted;
-  for (const { path, down, up } of factors) {
-    const key = kohyaName("unet", path);
-    tensors[`${key}.lora_down.weight`] = matrix(down, rank, down.length / rank);
-    tensors[`${key}.lora_up.weight`] = matrix(scaled(up, wanted / alpha), up.length / rank, rank);
-    tensors[`${key}.alpha`] = { dtype: "F32", shape: [], data: Float32Array.of(alpha) };
+  for (const each of factors) {
+    const key = kohyaName("unet", each.path);
+    tensors[`${key}.lora_down.weight`] = downTensor(each);
+    tensors[`${key}.lora_up.weight`] = upTensor(each, each.alpha === 0 ? 0 : 1);
+    tensors[`${key}.alpha`] = { dtype: "F32", shape: [], data: Float32Array.of(alphaToWrite(each)) };
   }
+  const kind = (convolutions: boolean) => factors.find(({ kernel }) => (kernel !== undefined) === convolutions);
+  const [linear, convolution] = [kind(false), kind(true)];
   const metadata = {
     ss_network_module: "networks.lora",
-    ss_network_dim: String(rank),
-    ss_network_alpha: String(alpha),
+    ...(linear && { ss_network_dim: String(linear.rank), ss_network_alpha: String(alphaToWrite(linear)) }),
+    ...(convolution && {
+      ss_network_args: JSON.stringify({
+        conv_dim: String(convolution.rank),
+        conv_alpha: String(alphaToWrite(convolution)),
+      }),
+    }),
   };
   return { tensors, metadata: { format: "pt", ...metadata } };
 }
 
+const alphaToWrite = ({ alpha, rank }: LoraFactors): number => (alpha === 0 ? rank : alpha);
+
 /** The keys of diffusers' training scripts, which its loader and PEFT's know; the scale is folded into up. */
-export function diffusersTensors(factors: readonly LoraFactors[], rank: number, alpha: number): LoraTensors {
+export function diffusersTensors(factors: readonly LoraFactors[]): LoraTensors {
   const tensors: Record<string, TensorToWrite> = {};
-  for (const { path, down, up } of factors) {
-    tensors[`unet.${path}.lora.down.weight`] = matrix(down, rank, down.length / rank);
-    tensors[`unet.${path}.lora.up.weight`] = matrix(scaled(up, alpha / rank), up.length / rank, rank);
+  for (const each of factors) {
+    tensors[`unet.${each.path}.lora.down.weight`] = downTensor(each);
+    tensors[`unet.${each.path}.lora.up.weight`] = upTensor(each, each.alpha / each.rank);
   }
   return { tensors, metadata: { format: "pt" } };
 }
@@ -50,13 +65,13 @@ export function diffusersTensors(factors: readonly LoraFactors[], rank: number, 
 /**
  * cloneofsimo's numbered keys, the tokens among them. Its reader wants all numbered layers: those without a change get
  * zeros.
+ * @param rank of the layers
  * @param modules of the base, from loraModules
- * @throws LikenessError if a layer has no number
+ * @throws LikenessError if a layer has no number, as convolutions haven't
  */
 export function cloneofsimoTensors(
   factors: readonly LoraFactors[],
   rank: number,
-  alpha: number,
   modules: readonly LoraModule[],
   tokens: Readonly<Record<string, Float32Array>>,
 ): LoraTensors {
@@ -67,7 +82,7 @@ export function cloneofsimoTensors(
     const [out, n] = shape as [number, number];
     const own = left.get(path);
     left.delete(path);
-    tensors[`unet:${i}:up`] = matrix(own ? scaled(own.up, alpha / rank) : new Float32Array(out * rank), out, rank);
+    tensors[`unet:${i}:up`] = matrix(own ? scaled(own.up, own.alpha / rank) : new Float32Array(out * rank), out, rank);
     tensors[`unet:${i}:down`] = matrix(own ? own.down : new Float32Array(rank * n), rank, n);
     metadata[`unet:${i}:rank`] = String(rank);
   }
@@ -75,8 +90,9 @@ export function cloneofsimoTensors(
   if (strange !== undefined)
     throw new LikenessError("E_LORA", {
       what: strange,
-      needed: "a layer that cloneofsimo's format has",
+      needed: "a layer that cloneofsimo's format has: those of the transformer blocks",
       found: "none",
+      next: "Take another format; for a concept of ours also: personalize with --conv-rank 0.",
     });
   for (const [token, data] of Object.entries(tokens)) {
     tensors[token] = { dtype: "F32", shape: [data.length], data };
@@ -84,6 +100,16 @@ export function cloneofsimoTensors(
   }
   return { tensors, metadata };
 }
+
+const downTensor = ({ down, rank, kernel: [h, w] = [0, 0] }: LoraFactors): TensorToWrite =>
+  h === 0
+    ? matrix(down, rank, down.length / rank)
+    : { dtype: "F32", data: down, shape: [rank, down.length / rank / (h * w), h, w] };
+
+const upTensor = ({ up, rank, kernel }: LoraFactors, by: number): TensorToWrite => {
+  const { shape, ...rest } = matrix(scaled(up, by), up.length / rank, rank);
+  return { ...rest, shape: kernel ? [...shape, 1, 1] : shape };
+};
 
 const matrix = (data: Float32Array, rows: number, columns: number): TensorToWrite => ({
   ...{ dtype: "F32", data, shape: [rows, columns] },

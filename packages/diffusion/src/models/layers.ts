@@ -33,8 +33,9 @@ export function linearLayer(w: Weights, x: Tensor, out: number, { bias = true, i
   return w.lowRank("weight").reduce((sum, change) => add(sum, lowRankProduct(x, change)), y);
 }
 
-/** scale·(x·a)·b for x (B, N, in), with a and b shared or per sample. */
+/** scale·(x·a)·b for x (B, N, in), with a, b and scale shared or per sample. */
 export function lowRankProduct(x: Tensor, { a, b, scale }: LowRank): Tensor {
+  if (typeof scale !== "number") return mul(lowRankProduct(x, { a, b, scale: 1 }), reshape(scale, [-1, 1, 1]));
   if (a.shape.length === 3) return matmul(matmul(x, a), b, { alpha: scale });
   const rows = reshape(x, [-1, x.shape.at(-1)!]);
   return reshape(matmul(matmul(rows, a), b, { alpha: scale }), [...x.shape.slice(0, -1), b.shape.at(-1)!]);
@@ -55,12 +56,11 @@ export function conv2dLayer(w: Weights, x: Tensor, out: number, options: ConvLay
   const fan = c * kernel * kernel;
   const weight = w.get("weight", [out, c, kernel, kernel], init ?? fanIn(fan));
   const y = conv2d(x, weight, bias ? w.get("bias", [out], init ? zeros : fanIn(fan)) : undefined, { stride, padding });
-  return w
-    .lowRank("weight")
-    .reduce(
-      (sum, { a, b, scale }) => add(sum, conv2d(scaled(conv2d(x, a, undefined, { stride, padding }), scale), b)),
-      y,
-    );
+  return w.lowRank("weight").reduce((sum, { a, b, scale }) => {
+    const narrow = conv2d(x, a, undefined, { stride, padding });
+    const share = typeof scale === "number" ? scale : reshape(scale, [-1, 1, 1, 1]);
+    return add(sum, conv2d(scaled(narrow, share), b));
+  }, y);
 }
 
 export interface NormLayerOptions {
@@ -83,4 +83,4 @@ export function layerNormLayer(w: Weights, x: Tensor, { eps = 1e-5 }: { readonly
 /** Adds a per-channel vector (B, C) to a map (B, C, H, W). */
 export const addToChannels = (x: Tensor, v: Tensor): Tensor => add(x, reshape(v, [v.shape[0]!, v.shape[1]!, 1, 1]));
 
-export const scaled = (x: Tensor, by: number): Tensor => (by === 1 ? x : mul(x, by));
+export const scaled = (x: Tensor, by: number | Tensor): Tensor => (by === 1 ? x : mul(x, by));

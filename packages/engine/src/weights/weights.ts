@@ -14,7 +14,8 @@ export interface LowRank {
   readonly a: Tensor;
   /** (r, out) or (B, r, out); of a convolution (out, r, 1, 1) */
   readonly b: Tensor;
-  readonly scale: number;
+  /** One for all, or one for each of the batch, (B). */
+  readonly scale: number | Tensor;
 }
 
 export interface Weights {

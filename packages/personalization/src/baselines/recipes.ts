@@ -13,6 +13,9 @@ export interface Recipe extends Pick<TuningOptions, "train" | "weightDecay" | "e
   /** Share of the personalised branch, in tuning and sampling; the encoder's if not given. 1 is no dual path. */
   readonly alphaBlend?: number;
   readonly rank?: number;
+  /** Of convolutions' offsets; with a mask what the encoder tells, else none, if not given. */
+  readonly convRank?: number;
+  readonly convLearningRate?: number;
   /** With a mask; as many as there are if not given. */
   readonly cutOuts?: number;
 }

@@ -18,6 +18,9 @@ export const MethodSpec = z.strictObject({
   /** In place of the sampling's. */
   guidance_alpha: z.number().min(0).max(1).optional(),
   rank: z.int().positive().optional(),
+  /** Of offsets of convolutions; what the encoder's config tells for steps with a mask, else 0, if not given. */
+  conv_rank: z.int().nonnegative().optional(),
+  conv_learning_rate: z.number().positive().optional(),
   batch_size: z.int().positive().optional(),
   train: z.enum(["both", "embedding", "offsets"]).optional(),
   embedding_anchor: z.number().nonnegative().optional(),

@@ -17,7 +17,7 @@ import { type EvaluationConfig, samplingOptions } from "./config.ts";
 import { instanceRank, judgeBackbone, judgeCell, type OpenJudge, openJudge } from "./judges.ts";
 import { keysOf, type Plan, planOf, type Shot, type Trial } from "./protocol.ts";
 import { type CellRecord, keepRecords, openRecords, type RecordFile } from "./records.ts";
-import { openSampler, type Sampler } from "./sampler.ts";
+import { type ConceptKind, openSampler, type Sampler } from "./sampler.ts";
 import { type EvaluationSet, openEvaluationSet } from "./set.ts";
 
 export interface Evaluation {
@@ -212,17 +212,16 @@ async function measureBackbone(
   }
 }
 
-type Like = Pick<Concept, "rank" | "loraAlpha" | "alphaBlend">;
 interface SamplerCache {
-  (like: Like, sampling: Shot["sampling"]): Promise<Sampler>;
+  (like: ConceptKind, sampling: Shot["sampling"]): Promise<Sampler>;
   (like: undefined): Promise<Sampler | undefined>;
 }
 
 /** The sampler for concepts of one kind and one sampling, kept until another kind is asked for; undefined asks for the one that is open. */
 function samplerCache(runtime: Runtime, { model }: Evaluation): SamplerCache {
   let open: { readonly name: string; readonly sampler: Sampler } | undefined;
-  const get = async (like?: Like, sampling?: Shot["sampling"]): Promise<Sampler | undefined> => {
-    const name = like && [like.rank, like.loraAlpha, like.alphaBlend, sampling!.guidance_alpha].join();
+  const get = async (like?: ConceptKind, sampling?: Shot["sampling"]): Promise<Sampler | undefined> => {
+    const name = like && kindOf(like, sampling!.guidance_alpha);
     if (like === undefined || open?.name === name) return open?.sampler;
     await open?.sampler.release();
     open = undefined;
@@ -233,6 +232,9 @@ function samplerCache(runtime: Runtime, { model }: Evaluation): SamplerCache {
   };
   return get as SamplerCache;
 }
+
+const kindOf = ({ rank, loraAlpha, alphaBlend, convolutions: c }: ConceptKind, guidanceAlpha?: number): string =>
+  [rank, loraAlpha, alphaBlend, c?.rank, c?.loraAlpha, guidanceAlpha].join();
 
 /** A concept that changes nothing: prompts without a token then draw what the base model draws. */
 function plainConcept(model: StableDiffusionModel): Concept {

@@ -12,7 +12,7 @@ import {
 } from "@likeness/diffusion";
 import { div, gather, input, type Program, type Runtime, reshape } from "@likeness/engine";
 import type { Concept } from "../concept.ts";
-import { type Shares, sharesOf } from "../generate.ts";
+import { convolutionChanges, type Shares, sharesOf } from "../generate.ts";
 import { personalText } from "../method/personal-text.ts";
 import { personalUNet } from "../method/personal-unet.ts";
 import { placeholderFeeds } from "../prompts.ts";
@@ -45,11 +45,14 @@ export interface DrawOptions {
   onPictures?(done: number): void;
 }
 
-/** A sampler for concepts of one rank, scale and blend. */
+/** What the programs depend on of a concept: ranks, scales, blend. */
+export type ConceptKind = Pick<Concept, "rank" | "loraAlpha" | "alphaBlend" | "convolutions">;
+
+/** A sampler for concepts of one kind. */
 export async function openSampler(
   runtime: Runtime,
   model: StableDiffusionModel,
-  like: Pick<Concept, "rank" | "loraAlpha" | "alphaBlend">,
+  like: ConceptKind,
   { steps, guidanceScale, guidanceRescale, guidanceStop, guidanceAlpha = 1, scheduler, batch: b }: SamplingSettings,
 ): Promise<Sampler> {
   const guidance = { scale: guidanceScale, rescale: guidanceRescale, stop: guidanceStop };
@@ -59,7 +62,7 @@ export async function openSampler(
   const rows = new Set(Array.from({ length: total }, (_, i) => b * halvesAt(guidance, i, total)));
   const shares = sharesOf(like.alphaBlend, guidanceAlpha);
   const programs = await compile(runtime, model, like, b, { prompts: b * halves, rows: [...rows], shares });
-  const { all } = conceptVariables(model, like.rank);
+  const { all } = conceptVariables(model, like.rank, like.convolutions?.rank);
   const side = model.resolution;
   const size = programs.shape.reduce((x, y) => x * y, 1);
 
@@ -112,12 +115,12 @@ interface Programs {
 async function compile(
   runtime: Runtime,
   model: StableDiffusionModel,
-  { rank, loraAlpha }: Pick<Concept, "rank" | "loraAlpha">,
+  like: ConceptKind,
   b: number,
   { prompts, rows, shares }: { readonly prompts: number; readonly rows: readonly number[]; readonly shares: Shares },
 ): Promise<Programs> {
   const { weights: w, config } = model.textEncoder;
-  const { v, factors } = conceptVariables(model, rank);
+  const { v, factors, convolutions } = conceptVariables(model, like.rank, like.convolutions?.rank);
   const length = model.tokenizer.modelMaxLength;
   const states = [prompts, length];
   const prompt = { ids: input("ids", states, "int32"), mask: input("mask", states) };
@@ -134,7 +137,8 @@ async function compile(
     const output = personalUNet(model, {
       ...{ sample: input("sample", [n, ...shape]), timestep: input("timestep", [n]) },
       ...{ softContext: context("soft_context"), hardContext: context("hard_context") },
-      ...{ factors, scale: loraAlpha / rank, alpha: shares.of(n) },
+      ...{ factors, scale: like.loraAlpha / like.rank, alpha: shares.of(n) },
+      convolutions: convolutionChanges(like, convolutions),
     });
     return runtime.compile({ outputs: { output } });
   };

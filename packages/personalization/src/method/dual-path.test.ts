@@ -1,5 +1,11 @@
 /** Invariants of the dual path (Eq. 5) that hold whatever the weights. */
-import { attentionMatrices, loadModel, tokenTable, unet2DConditionModel } from "@likeness/diffusion";
+import {
+  attentionMatrices,
+  loadModel,
+  resnetConvolutions,
+  tokenTable,
+  unet2DConditionModel,
+} from "@likeness/diffusion";
 import {
   add,
   constant,
@@ -8,6 +14,7 @@ import {
   gather,
   matmul,
   mul,
+  reshape,
   size,
   sub,
   type Tensor,
@@ -50,7 +57,19 @@ describe.each(["sd1", "sd2"])("%s", (name) => {
   const softContext = personalText(text.weights, text.config, prompt, v);
   const factors = matrices.map(({ dIn, dOut }) => ({ a: normal([dIn, RANK]), b: normal([RANK, dOut], 0.3) }));
   const nothing = factors.map(({ a, b }) => ({ a, b: mul(b, 0) }));
+  const resnets = resnetConvolutions(model);
+  const convolutions = resnets.map(({ shape: [out, ...inputs] }) => ({
+    a: normal([RANK, ...inputs], 0.3),
+    b: normal([out!, RANK, 1, 1], 0.3),
+  }));
   const perSample = matrices.map(({ dIn, dOut }) => ({ a: normal([B, dIn, RANK]), b: normal([B, RANK, dOut], 0.3) }));
+
+  /** The dual path with changes of convolutions beside those of attention. */
+  const convolved = (alpha: number | Tensor, scale: number = 1, factors_: readonly Factors[] = convolutions): Tensor =>
+    personalUNet(model, {
+      ...{ sample, timestep, softContext, hardContext, factors, scale: 1, alpha },
+      convolutions: { factors: factors_, scale },
+    });
 
   const plain = (w: Weights, context: Tensor): Tensor =>
     unet2DConditionModel(w, config, { sample, timestep, encoderHiddenStates: context });
@@ -123,6 +142,45 @@ describe.each(["sd1", "sd2"])("%s", (name) => {
       both: dual(constant([0, 0.6])),
       vanilla: plain(weights, hardContext),
       soft: dual(0.6),
+    });
+    const half = found.both.length / 2;
+    expect(relativeError(found.both.subarray(0, half), found.vanilla.subarray(0, half))).toBeLessThan(1e-5);
+    expect(relativeError(found.both.subarray(half), found.soft.subarray(half))).toBeLessThan(1e-5);
+  });
+
+  test("convolutions: alpha 0 is the vanilla output, no change that of attention alone", async () => {
+    expect(await difference(convolved(0), plain(weights, hardContext))).toBe(0);
+    const none = convolutions.map(({ a, b }) => ({ a, b: mul(b, 0) }));
+    expect(await difference(convolved(0.25, 1, none), dual(0.25))).toBe(0);
+    expect(await difference(convolved(0.25), dual(0.25))).toBeGreaterThan(1e-2);
+  });
+
+  test("convolutions: their weights with a share of the changes merged give the same, in both branches", async () => {
+    const [alpha, scale] = [0.25, 0.7];
+    const full = new Map<string, Tensor>(
+      resnets.map(({ path, shape }, i) => {
+        const { a, b } = convolutions[i]!;
+        const flat = matmul(reshape(b, [shape[0]!, RANK]), reshape(a, [RANK, -1]), { alpha: alpha * scale });
+        return [`${path}.weight`, reshape(flat, shape)] as const;
+      }),
+    );
+    const merged = view({
+      has: (key) => weights.has(key),
+      get: (key, shape) => {
+        const w = weights.get(key, shape);
+        return full.has(key) ? add(w, full.get(key)!) : w;
+      },
+    });
+    const other = { ...model, unet: { ...model.unet, weights: merged } };
+    const inputs = { sample, timestep, softContext, hardContext, factors, scale: 1, alpha };
+    expect(await difference(convolved(alpha, scale), personalUNet(other, inputs))).toBeLessThan(1e-5);
+  });
+
+  test("convolutions: a share for each of the batch is that of each alone", async () => {
+    const found = await evaluate({
+      both: convolved(constant([0, 0.6]), 0.7),
+      vanilla: plain(weights, hardContext),
+      soft: convolved(0.6, 0.7),
     });
     const half = found.both.length / 2;
     expect(relativeError(found.both.subarray(0, half), found.vanilla.subarray(0, half))).toBeLessThan(1e-5);

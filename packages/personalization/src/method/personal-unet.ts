@@ -7,6 +7,7 @@ import {
   clipTextModel,
   clipVisionModel,
   embedTokens,
+  resnetConvolutions,
   type StableDiffusionModel,
   tokenTable,
   unet2DConditionModel,
@@ -98,6 +99,12 @@ export const changesOf = (
   scale: number,
 ): Map<string, LowRank> => new Map(matrices.map(({ path }, i) => [`${path}.weight`, { ...factors[i]!, scale }]));
 
+export interface ConvolutionChanges {
+  /** a (r, in, kh, kw), b (out, r, 1, 1) */
+  readonly factors: readonly Factors[];
+  readonly scale: number;
+}
+
 export interface PersonalInputs {
   readonly sample: Tensor;
   readonly timestep: Tensor;
@@ -107,22 +114,40 @@ export interface PersonalInputs {
   readonly factors: readonly Factors[];
   /** alpha / r of the low-rank changes. */
   readonly scale: number;
+  /** Changes of the ResNets' convolutions, in the order of resnetConvolutions: none by default, and in the paper. */
+  readonly convolutions?: ConvolutionChanges | undefined;
   /** Share of the personalised branch, Eq. 5: one for all, or one for each of the batch, (B). */
   readonly alpha: number | Tensor;
   /** What the backward pass computes again instead of keeping: UNetOptions. */
   readonly recompute?: number | undefined;
 }
 
-/** The UNet's prediction with a concept. */
+/**
+ * The UNet's prediction with a concept. Convolutions aren't in the paper: where they have changes, Eq. 5 with its hard branch
+ * left as it is gives a·(W + s·ba)x + (1 − a)·Wx = Wx + a·s·(ba)x, so a share of the change beside the one convolution.
+ */
 export function personalUNet(
   model: StableDiffusionModel,
-  { sample, timestep, hardContext, softContext, factors, scale, alpha, recompute }: PersonalInputs,
+  { sample, timestep, hardContext, softContext, factors, scale, alpha, convolutions, recompute }: PersonalInputs,
 ): Tensor {
-  const { config, weights } = model.unet;
+  const { config } = model.unet;
+  const weights = convolutions && alpha !== 0 ? withConvolutions(model, convolutions, alpha) : model.unet.weights;
   const personal = withLowRank(weights, changesOf(attentionMatrices(config), factors, scale));
   const inputs = { sample, timestep, encoderHiddenStates: hardContext };
   const transformer2D = dualPath({ personal, softContext, alpha });
   return unet2DConditionModel(weights, config, inputs, { transformer2D, recompute });
+}
+
+function withConvolutions(
+  model: StableDiffusionModel,
+  { factors, scale }: ConvolutionChanges,
+  alpha: number | Tensor,
+): Weights {
+  const share = typeof alpha === "number" ? alpha * scale : mul(alpha, scale);
+  const changes = resnetConvolutions(model).map(
+    ({ path }, i) => [`${path}.weight`, { ...factors[i]!, scale: share }] as const,
+  );
+  return withLowRank(model.unet.weights, new Map(changes));
 }
 
 /** signal·z + sigma·ε for one latent or a batch; levels (B). */

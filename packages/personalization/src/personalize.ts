@@ -59,7 +59,6 @@ export interface PersonalizeOptions
    * encoder's config tells, else 0, none.
    */
   readonly convRank?: number | undefined;
-  readonly convLearningRate?: number | undefined;
   /** On how many plain backgrounds tuning also sees the subject of a photo with a mask; 8 by default, 0 for none. */
   readonly cutOuts?: number | undefined;
   /** Neutral prompts of the tuning; the encoder's, or Textual Inversion's, if not given. */
@@ -172,7 +171,7 @@ export async function personalize(
 
 export type StepSettings = Pick<
   TuningOptions,
-  "learningRate" | "embeddingLearningRate" | "optimizer" | "rank" | "convRank" | "convLearningRate"
+  "learningRate" | "embeddingLearningRate" | "optimizer" | "rank" | "convRank"
 >;
 type Asked = Pick<PersonalizeOptions, keyof StepSettings | "steps" | "encoder"> & {
   /** For errors: where it is asked. */
@@ -184,22 +183,20 @@ type Asked = Pick<PersonalizeOptions, keyof StepSettings | "steps" | "encoder"> 
  * @throws LikenessError for a rank below the encoder's
  */
 export function stepsOf(masked: boolean, asked: Asked): StepSettings {
-  const { convRank, convLearningRate, ...pace } = paceOf(masked, asked);
-  const convolutions = asked.steps > 0 && convRank ? { convRank, ...(convLearningRate && { convLearningRate }) } : {};
-  return { ...pace, ...convolutions, rank: offsetRank(asked) };
+  const { convRank = 0, ...pace } = paceOf(masked, asked);
+  return { ...pace, ...(asked.steps > 0 && convRank > 0 && { convRank }), rank: offsetRank(asked) };
 }
 
 function paceOf(masked: boolean, asked: Asked): Omit<StepSettings, "rank"> {
-  const { learningRate, optimizer, embeddingLearningRate, convRank, convLearningRate, encoder } = asked;
-  if (learningRate !== undefined) return { learningRate, optimizer, embeddingLearningRate, convRank, convLearningRate };
+  const { learningRate, optimizer, embeddingLearningRate, convRank, encoder } = asked;
+  if (learningRate !== undefined) return { learningRate, optimizer, embeddingLearningRate, convRank };
   const found = masked ? encoder?.config.masked_tuning : undefined;
-  if (!found) return { learningRate: PAPER.learningRate, convRank, convLearningRate };
+  if (!found) return { learningRate: PAPER.learningRate, convRank };
   return {
     learningRate: found.learning_rate,
     optimizer: found.optimizer,
     embeddingLearningRate: found.embedding_learning_rate,
     convRank: convRank ?? found.conv_rank,
-    convLearningRate: convLearningRate ?? found.conv_learning_rate,
   };
 }
 

@@ -72,8 +72,6 @@ export interface TuningOptions {
   readonly loraAlpha: number;
   /** Of the convolutions' offsets, 0 by default: none. Their alpha is it too. */
   readonly convRank?: number | undefined;
-  /** Of them; learningRate if not given. */
-  readonly convLearningRate?: number | undefined;
   readonly hardTokenId: number;
   readonly seed: number;
   /** Weights of the anchors that keep v and the offsets near their start. */
@@ -307,13 +305,10 @@ function tuningSpecs(
   const learning = { both: all, embedding: [v], offsets: all.slice(1) }[options.train ?? "both"];
   const grads = grad(loss, learning);
   const sum = parts > 1 ? accumulate(learning, grads, 1 / parts) : undefined;
-  const { learningRate, embeddingLearningRate = learningRate, convLearningRate = learningRate } = options;
-  const ofConvolutions = new Set(convolutions.flatMap(({ a, b: up }) => [leafName(a), leafName(up)]));
+  const { learningRate, embeddingLearningRate = learningRate } = options;
   const optimizer = muon(learning, sum?.sums ?? grads, {
     weightDecay: options.weightDecay ?? 0,
-    lrScale: (name) =>
-      (name === leafName(v) ? embeddingLearningRate : ofConvolutions.has(name) ? convLearningRate : learningRate) /
-      learningRate,
+    lrScale: (name) => (name === leafName(v) ? embeddingLearningRate / learningRate : 1),
     matrices: (name) => options.optimizer === "muon" && name !== leafName(v),
     momentum: FEW_STEPS_MOMENTUM,
   });

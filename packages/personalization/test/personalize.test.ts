@@ -334,7 +334,7 @@ test("a rank above the encoder's changes nothing before the steps, which then ha
   rmSync(folder, { recursive: true });
 });
 
-test("offsets of convolutions begin at zero, learn at their own rate, and are drawn with", async () => {
+test("offsets of convolutions begin at zero, learn, and are drawn with", async () => {
   const model = loadModel(`${FIXTURES}/models/sd1`);
   const size = { width: model.resolution, height: model.resolution };
   const make = (options: Partial<PersonalizeOptions>): Promise<Concept> =>
@@ -344,7 +344,7 @@ test("offsets of convolutions begin at zero, learn at their own rate, and are dr
   expect(plain.convolutions).toBeUndefined();
   expect((await make({ steps: 0, convRank: 2 })).convolutions).toBeUndefined();
 
-  const tuned = await make({ convRank: 2, convLearningRate: 5e-3 });
+  const tuned = await make({ convRank: 2 });
   expect(tuned.settings).toMatchObject({ conv_rank: 2 });
   expect(tuned.convolutions).toMatchObject({ rank: 2, loraAlpha: 2 });
   for (const [i, { shape }] of resnetConvolutions(model).entries()) {
@@ -352,12 +352,9 @@ test("offsets of convolutions begin at zero, learn at their own rate, and are dr
     expect([a.length, b.length]).toEqual([2 * shape[1]! * 9, 2 * shape[0]!]);
     const most = Math.max(...b.map(Math.abs));
     expect(most).toBeGreaterThan(1e-3);
-    expect(most).toBeLessThan(3.1 * 5e-3); // AdamW: a rate a step
+    expect(most).toBeLessThan(3.1 * 2e-3); // AdamW: a rate a step
   }
-  const still = await make({ convRank: 2, convLearningRate: 1e-12 });
-  const away = (concept: Concept): number => relativeError(concept.embedding, plain.embedding);
-  expect(away(tuned)).toBeGreaterThan(1e-4); // the embedding learns beside them
-  expect(away(still)).toBeLessThan(away(tuned) / 10);
+  expect(relativeError(tuned.embedding, plain.embedding)).toBeGreaterThan(1e-4); // it learns beside them
 
   const draw = async (concept: Concept) =>
     (await generateConcept(runtime, model, concept, { prompt: "a <fox-1>", ...size, ...sampling })).images[0]!;
@@ -372,11 +369,11 @@ test("with a mask, the encoder's config says whether convolutions learn; an own 
     embedding_learning_rate: 0.01,
     conv_rank: 4,
   } as const;
-  const config = EncoderConfig.parse({ masked_tuning: { ...masked_tuning, conv_learning_rate: 0.08 } });
+  const config = EncoderConfig.parse({ masked_tuning });
   const encoder = { config } as TuningEncoder;
   const asked = { steps: 12, encoder } as const;
-  expect(stepsOf(true, asked)).toMatchObject({ convRank: 4, convLearningRate: 0.08 });
-  expect(stepsOf(true, { ...asked, convRank: 8 })).toMatchObject({ convRank: 8, convLearningRate: 0.08 });
+  expect(stepsOf(true, asked)).toMatchObject({ learningRate: 0.04, convRank: 4 });
+  expect(stepsOf(true, { ...asked, convRank: 8 })).toMatchObject({ convRank: 8 });
   for (const [masked, other] of [
     [true, { convRank: 0 }],
     [true, { steps: 0 }],

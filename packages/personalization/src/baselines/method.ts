@@ -56,11 +56,10 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
   const encoder = typeof found === "string" ? undefined : found;
   const neutral = templates ?? (encoder ?? findEncoder(model))?.config.templates;
   const size = spec.batch_size ?? batchSize;
-  const { start, learningRate, optimizer, embeddingLearningRate, rank, convRank, convLearningRate, ...rest } = recipe;
+  const { start, learningRate, optimizer, embeddingLearningRate, rank, convRank, ...rest } = recipe;
   // with a mask, the steps that the encoder's config tells, unless the spec names a rate
   const rate = spec.mask && start === "encoder" ? spec.learning_rate : learningRate;
-  const convolutions = { convRank, convLearningRate };
-  const asked = { ...rest, learningRate: rate, optimizer, embeddingLearningRate, rank, ...convolutions, encoder };
+  const asked = { ...rest, learningRate: rate, optimizer, embeddingLearningRate, rank, convRank, encoder };
   const { masked_tuning: _, tuning_rank: __, ...encoderConfig } = encoder?.config ?? {};
   const name = spec.name ?? `${nameOf(spec.method, recipe)}${spec.mask ? `, ${MASKS[String(spec.mask)]}` : ""}`;
   const steps = (masked: boolean) => stepsOf(masked, { ...asked, where: `method ${JSON.stringify(name)}` });
@@ -124,7 +123,6 @@ const changesOf = (spec: MethodSpec): Partial<Recipe> => ({
   ...(spec.cut_outs !== undefined && { cutOuts: spec.cut_outs }),
   ...(spec.rank !== undefined && { rank: spec.rank }),
   ...(spec.conv_rank !== undefined && { convRank: spec.conv_rank }),
-  ...(spec.conv_learning_rate !== undefined && { convLearningRate: spec.conv_learning_rate }),
   ...(spec.train !== undefined && { train: spec.train }),
   ...(spec.embedding_anchor !== undefined && { embeddingAnchor: spec.embedding_anchor }),
   ...(spec.offset_anchor !== undefined && { offsetAnchor: spec.offset_anchor }),

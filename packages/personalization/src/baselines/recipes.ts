@@ -15,7 +15,6 @@ export interface Recipe extends Pick<TuningOptions, "train" | "weightDecay" | "e
   readonly rank?: number;
   /** Of convolutions' offsets; with a mask what the encoder tells, else none, if not given. */
   readonly convRank?: number;
-  readonly convLearningRate?: number;
   /** With a mask; as many as there are if not given. */
   readonly cutOuts?: number;
 }

@@ -20,7 +20,6 @@ export const MethodSpec = z.strictObject({
   rank: z.int().positive().optional(),
   /** Of offsets of convolutions; what the encoder's config tells for steps with a mask, else 0, if not given. */
   conv_rank: z.int().nonnegative().optional(),
-  conv_learning_rate: z.number().positive().optional(),
   batch_size: z.int().positive().optional(),
   train: z.enum(["both", "embedding", "offsets"]).optional(),
   embedding_anchor: z.number().nonnegative().optional(),

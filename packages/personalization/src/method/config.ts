@@ -32,8 +32,6 @@ export const EncoderConfig = z
         embedding_learning_rate: z.number().positive(),
         /** Of the offsets of convolutions, which nothing predicts: they begin at zero. 0 is none of them. */
         conv_rank: z.int().nonnegative().optional(),
-        /** Of them; learning_rate if not given. */
-        conv_learning_rate: z.number().positive().optional(),
       })
       .optional(),
     /** The base model that it was trained for. */

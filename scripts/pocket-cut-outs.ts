@@ -32,7 +32,7 @@ for (let i = 0; i < SUBJECTS; i++) {
   const photo = set.photo(i);
   add(photo.pixels, set.subjects[i]!.name);
   for (const [name, way] of Object.entries(WAYS)) {
-    const options = { encoder, steps: 12, batchSize: 16, token: PLACEHOLDER, seed: 1, ...way };
+    const options = { encoder, steps: 12, batchSize: 16, token: PLACEHOLDER, convRank: 0, seed: 1, ...way };
     const concept = await personalize(runtime, model, photo, options);
     for (const [k, prompt] of SCENES.entries()) {
       const ask = { prompt, seed: 1 + k, ...pocketSampling(model) };

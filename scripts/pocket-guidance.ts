@@ -37,7 +37,7 @@ function measure(sampling: typeof SAMPLING): Measured {
     ...{ model: "models/pocket", set: "data/world/validation-24.safetensors", judge: "models/pocket-judge" },
     ...{ run: RUN, out: path.replace(/json$/, "md"), seed: 1, images: 1, sheet_subjects: 0 },
     sampling,
-    methods: [{ method: "date", mask: "plain" }],
+    methods: [{ method: "date", mask: "plain", conv_rank: 0 }],
   };
   writeFileSync(path, JSON.stringify(config, null, 2));
   const args = ["apps/cli/bin/likeness.js", "evaluate", path, "--json"];

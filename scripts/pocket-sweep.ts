@@ -56,7 +56,7 @@ const TUNING = [
     { name: "anchors tenfold", embedding_anchor: 1, offset_anchor: 0.01 },
     { name: "batches of 32", batch_size: 32 },
   ].map(({ name, ...spec }) => ({ ...spec, name: `the product, rank 4, ${name} while tuning`, rank: 4 })),
-].map((spec) => ({ method: "date", mask: "plain", ...spec }));
+].map((spec) => ({ method: "date", mask: "plain", conv_rank: 0, ...spec }));
 
 const slug = (name: string): string => name.replaceAll(/\W+/g, "-");
 
@@ -100,7 +100,7 @@ const evaluation = {
     { method: "class-word" },
     ...trained.flatMap(({ name, encoder }) => [
       { method: "encoder", name: `${name}, 0 steps`, encoder },
-      { method: "date", mask: "plain", name: `${name}, 12 steps`, encoder },
+      { method: "date", mask: "plain", conv_rank: 0, name: `${name}, 12 steps`, encoder },
     ]),
     ...TUNING,
   ],

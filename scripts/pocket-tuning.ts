@@ -86,8 +86,8 @@ for (const { name, steps, mask, alphaBlend, learningRate, cutOuts } of WAYS) {
   for (let i = 0; i < SUBJECTS; i++) {
     const pixels = photos.subarray(i * 3 * model.resolution ** 2, (i + 1) * 3 * model.resolution ** 2);
     const photo = { pixels, width: model.resolution, height: model.resolution, ...(mask && { mask: maskOf(pixels) }) };
-    const { rank } = encoder.config; // the one that is predicted, as in the table of docs/decisions/0008
-    const given = { encoder, steps, learningRate, cutOuts, rank, alphaBlend };
+    const { rank } = encoder.config; // as in the table of docs/decisions/0008: what is predicted, on attention alone
+    const given = { encoder, steps, learningRate, cutOuts, rank, convRank: 0, alphaBlend };
     const concept = await personalize(runtime, model, photo, { ...given, batchSize: 16, token: PLACEHOLDER, seed: 0 });
     await loadConcept(runtime, all, concept);
     const program = await errors(concept.alphaBlend);

@@ -28,8 +28,13 @@ export function plainBackgroundMask({ pixels, width, height }: Photo): Uint8Arra
   const mask = Uint8Array.from(off, (d, i) =>
     behind[i] ? 255 * Math.min(1, Math.max(0, (d - tolerance / 2) / tolerance)) : 255,
   );
+  return coversSome(mask) ? mask : undefined;
+}
+
+/** Whether a mask is of some of a photo, neither of nearly nothing nor of nearly everything. */
+export function coversSome(mask: Uint8Array): boolean {
   const covered = mask.reduce((sum, x) => sum + x, 0) / (255 * mask.length);
-  return covered >= LEAST_COVER && covered <= MOST_COVER ? mask : undefined;
+  return covered >= LEAST_COVER && covered <= MOST_COVER;
 }
 
 /** The three channels of the background at a pixel. */

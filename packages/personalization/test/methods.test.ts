@@ -57,6 +57,12 @@ test("a mask changes the methods that are told to look at it, and no other", asy
     await taught({ mask: true }, { ...photo, pixels, mask: found }),
   );
   expect(await taught({ mask: "plain" }, photo)).toEqual(plain);
+  // the same where the model has no subject mask
+  expect(await taught({ mask: "auto" }, { ...photo, pixels })).toEqual(
+    await taught({ mask: "plain" }, { ...photo, pixels }),
+  );
+  expect(await taught({ mask: "auto" }, photo)).toEqual(plain);
+  expect(make({ method: "date", mask: "auto" }).name).toBe("12 steps, with a mask that is found");
   expect(make({ method: "date", mask: true }).name).toBe("12 steps, with a mask");
   expect(make({ method: "date" }).settings).not.toHaveProperty("mask");
 });

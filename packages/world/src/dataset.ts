@@ -33,6 +33,8 @@ export interface DatasetOptions {
   readonly variants?: number;
   /** also how much of each 4x4 block of pixels is subject, as tensor `masks` (count, size / 4, size / 4) */
   readonly masks?: boolean;
+  /** as `masks`, of each pixel (count, size, size), in place of them */
+  readonly fineMasks?: boolean;
   /** pixels a side; 64 */
   readonly size?: number;
 }
@@ -71,26 +73,28 @@ export function renderReference(sprites: Sprites, scene: Scene, seed: number, si
   return renderScene(sprites, simple, size);
 }
 
-/** How much of each 4x4 block is subject, of 255. */
-function blocksOf(mask: Float32Array, size: number): Uint8Array {
-  const side = size / 4;
+/** How much of each of side x side blocks is subject, of 255. */
+function covered(mask: Float32Array, size: number, side: number): Uint8Array {
+  const block = size / side;
   const sums = new Float32Array(side * side);
   for (let y = 0; y < size; y++)
-    for (let x = 0; x < size; x++) sums[(y >> 2) * side + (x >> 2)]! += mask[y * size + x]! / 16;
+    for (let x = 0; x < size; x++)
+      sums[Math.floor(y / block) * side + Math.floor(x / block)]! += mask[y * size + x]! / block ** 2;
   return Uint8Array.from(sums, (sum) => Math.round(255 * sum));
 }
 
 /** Where each tensor of a data set begins behind the file's header, and bytes per scene. */
-function layout({ count, size = 64, pairs = false, masks = false }: DatasetOptions) {
-  const [picture, blocks] = [size * size * 3, (size / 4) ** 2];
+function layout({ count, size = 64, pairs = false, masks = false, fineMasks = false }: DatasetOptions) {
+  const picture = size * size * 3;
+  const maskSide = fineMasks ? size : masks ? size / 4 : 0;
   const references = count * picture;
   const maskFrom = references * (pairs ? 2 : 1);
-  return { size, pairs, masks, picture, blocks, references, maskFrom, bytes: maskFrom + (masks ? count * blocks : 0) };
+  return { size, pairs, picture, maskSide, references, maskFrom, bytes: maskFrom + count * maskSide ** 2 };
 }
 
 function headerOf(options: DatasetOptions): Buffer {
   const { count, split, seed } = options;
-  const { size, pairs, masks, references, maskFrom, bytes } = layout(options);
+  const { size, pairs, maskSide, references, maskFrom, bytes } = layout(options);
   const scenes = Array.from({ length: count }, (_, i) => sceneAt(options, i));
   const shape = [count, size, size, 3];
   const tensor = (shape: readonly number[], from: number, to: number): object => ({
@@ -113,7 +117,7 @@ function headerOf(options: DatasetOptions): Buffer {
     },
     images: tensor(shape, 0, references),
     ...(pairs && { references: tensor(shape, references, maskFrom) }),
-    ...(masks && { masks: tensor([count, size / 4, size / 4], maskFrom, bytes) }),
+    ...(maskSide > 0 && { masks: tensor([count, maskSide, maskSide], maskFrom, bytes) }),
   });
   const head = Buffer.from(header + " ".repeat((8 - (Buffer.byteLength(header) % 8)) % 8));
   const length = Buffer.alloc(8);
@@ -152,7 +156,7 @@ export function drawScenes(
   options: DatasetOptions,
   { from = 0, to = options.count, onScene }: { from?: number; to?: number; onScene?: (done: number) => void } = {},
 ): void {
-  const { size, pairs, masks, picture, blocks, references, maskFrom } = layout(options);
+  const { size, pairs, picture, maskSide, references, maskFrom } = layout(options);
   const out = openSync(unfinished, "r+");
   try {
     const length = Buffer.alloc(8);
@@ -163,7 +167,7 @@ export function drawScenes(
       const canvas = paintScene(sprites, scene, size);
       writeAll(out, canvas.bytes(), body + i * picture);
       if (pairs) writeAll(out, renderReference(sprites, scene, options.seed, size), body + references + i * picture);
-      if (masks) writeAll(out, blocksOf(canvas.mask, size), body + maskFrom + i * blocks);
+      if (maskSide > 0) writeAll(out, covered(canvas.mask, size, maskSide), body + maskFrom + i * maskSide ** 2);
       onScene?.(i + 1 - from);
     }
   } finally {

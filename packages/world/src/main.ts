@@ -6,7 +6,7 @@
  *   … --portraits 0.6   so many of the scenes have one large subject, mostly as it is
  *   … --looks 0.45   so many have a look (by default 35%, and 10% of portraits)
  *   … --variants 0.4   so many show their subject in other colours and proportions, the colour told
- *   … --masks      also where the subject is
+ *   … --masks      also where the subject is, of blocks of 4x4 pixels; --fine-masks: of each pixel
  *   … --sheet      --out is a PNG with the scenes and their captions
  *   … --evaluation the set that personalization is judged with: --count photos of the split, prompts, all sprites
  *   … --list       --out is a JSON file: the names of the subjects of each split
@@ -39,6 +39,7 @@ const { values } = parseArgs({
     looks: { type: "string" },
     variants: { type: "string", default: "0" },
     masks: { type: "boolean", default: false },
+    "fine-masks": { type: "boolean", default: false },
     sheet: { type: "boolean", default: false },
     evaluation: { type: "boolean", default: false },
     list: { type: "boolean", default: false },
@@ -87,11 +88,11 @@ async function main(): Promise<void> {
   if (values.list) return writeFileSync(out, `${JSON.stringify(splitNames(), null, 1)}\n`);
   if (values.photos) return writePhotos(out, seed);
   const sprites = await openSprites(values.cache, (done, total) => progress("sprites", total)(done));
-  const { pairs, masks } = values;
+  const { pairs, masks, "fine-masks": fineMasks } = values;
   const looks = values.looks === undefined ? undefined : share("looks", values.looks);
   const portraits = share("portraits", values.portraits);
   const variants = share("variants", values.variants);
-  const options = { split: split as Split, count, seed, pairs, portraits, looks, variants, masks };
+  const options = { split: split as Split, count, seed, pairs, portraits, looks, variants, masks, fineMasks };
   if (values.sheet) {
     const scenes = Array.from({ length: count }, (_, i) => sceneAt(options, i));
     return writeSheet(

@@ -275,6 +275,12 @@ test("masks say where the subject is, of each block of 4x4 pixels how much", asy
   }
   expect(Math.max(...masks)).toBe(255);
   expect(Math.min(...masks)).toBe(0);
+  // and of each pixel
+  const fine = { ...options, masks: false, fineMasks: true };
+  await writeDataset(file, fine, (to) => drawScenes(to, { get: () => wolf } as unknown as Sprites, fine));
+  expect(readSafetensorsHeader(file).tensors.get("masks")!.shape).toEqual([4, 64, 64]);
+  const each = readTensorBytes(readSafetensorsHeader(file), "masks").subarray(2 * 4096, 3 * 4096);
+  expect([...each]).toEqual(Array.from(canvas.mask, (x) => Math.round(255 * x)));
   rmSync(folder, { recursive: true });
 });
 

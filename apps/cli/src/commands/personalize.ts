@@ -2,12 +2,12 @@
 import { type Device, LikenessError, startRuntime } from "@likeness/engine";
 import {
   findEncoder,
+  findSubject,
   MOST_CUT_OUTS,
   openEncoder,
   PAPER,
   type PersonalizePlan,
   personalize,
-  plainBackgroundMask,
   writeConcept,
 } from "@likeness/personalization";
 import { defineCommand } from "../args/command.ts";
@@ -42,7 +42,7 @@ export default defineCommand({
       type: "string",
       hint: "FILE|auto|none",
       description:
-        "where the subject is: a picture of the photo's size, white on black; by default the photo's transparency, or auto if the tuning-encoder is made for masks: what stands out from a plain background",
+        "where the subject is: a picture of the photo's size, white on black; by default the photo's transparency, or auto if the tuning-encoder is made for masks: what stands out from a plain background, else what the model's subject_mask/ sees",
     },
     cutOuts: {
       type: "integer",
@@ -153,7 +153,7 @@ export default defineCommand({
     const model = openModel(options);
     const encoder = options.encoder === undefined ? findEncoder(model) : openEncoder(options.encoder, model);
     const wanted = where === "auto" || (where === undefined && encoder?.config.masked_tuning !== undefined);
-    const plain = wanted && !mask;
+    const looked = wanted && !mask;
     const { steps, token, classWord, seed, device } = options;
     const rank = options.rank ?? (options.paper ? encoder?.config.rank : undefined);
     const convRank = options.convRank ?? (options.paper ? 0 : undefined);
@@ -162,14 +162,9 @@ export default defineCommand({
     let bar: Bar | undefined;
     try {
       const square = await squarePhoto(picture, model.resolution, mask);
-      const found = plain ? plainBackgroundMask(square) : undefined;
-      if (plain)
-        progress.note(
-          found
-            ? "The background is plain: tuning looks at what stands out from it (--mask none: at the whole photo)"
-            : "The background isn't plain: tuning looks at the whole photo (--mask FILE says where the subject is)",
-        );
-      const concept = await personalize(runtime, model, found ? { ...square, mask: found } : square, {
+      const found = looked ? await findSubject(runtime, model, square, signal) : undefined;
+      if (looked) progress.note(FOUND[found?.by ?? "nothing"]);
+      const concept = await personalize(runtime, model, found ? { ...square, mask: found.mask } : square, {
         ...{ encoder, steps, learningRate: lr, token, classWord, rank, convRank, seed, signal },
         batchSize: options.batchSize ?? 16,
         microBatchSize: options.microBatchSize,
@@ -192,6 +187,15 @@ export default defineCommand({
     }
   },
 });
+
+/** What is said of a mask that was looked for. */
+const FOUND = {
+  "plain background":
+    "The background is plain: tuning looks at what stands out from it (--mask none: at the whole photo)",
+  "subject mask":
+    "The background isn't plain: tuning looks where the model sees the subject (--mask none: at the whole photo, --mask FILE: where you say)",
+  nothing: "No subject found on its own: tuning looks at the whole photo (--mask FILE says where the subject is)",
+} as const;
 
 const GIGA = 1e9;
 

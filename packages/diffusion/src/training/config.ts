@@ -93,10 +93,16 @@ export const JudgeTraining = z.strictObject({
   labels: z.array(z.string()).default([]),
 });
 
+export const SubjectMaskTraining = z.strictObject({
+  task: z.literal("subject-mask"),
+  ...shared,
+});
+
 export const TrainingConfig = z.discriminatedUnion("task", [
   AutoencoderTraining,
   ClipTraining,
   UnetTraining,
   JudgeTraining,
+  SubjectMaskTraining,
 ]);
 export type TrainingConfig = z.output<typeof TrainingConfig>;

@@ -1,6 +1,6 @@
 /** Captioned pictures in one .safetensors file: tensor `images` U8 (N, H, W, 3), metadata `captions` (JSON strings). */
 import { closeSync, openSync, readSync } from "node:fs";
-import { readSafetensorsHeader, SafetensorsError, type SafetensorsHeader } from "@likeness/engine";
+import { readSafetensorsHeader, readTensorBytes, SafetensorsError, type SafetensorsHeader } from "@likeness/engine";
 
 export class PictureFile {
   readonly header: SafetensorsHeader;
@@ -66,6 +66,28 @@ export class PictureFile {
   close(): void {
     closeSync(this.file);
   }
+}
+
+/** Rows of tensor `masks`, U8 (N, side, side), from 0 to 1. @throws SafetensorsError if the data has none of that side */
+export function masksOf(
+  { header, count }: PictureFile,
+  side: number,
+  { why = "", next }: { readonly why?: string; readonly next: string },
+): (indices: ArrayLike<number>) => Float32Array {
+  const { dtype, shape } = header.tensors.get("masks") ?? {};
+  if (dtype !== "U8" || String(shape) !== String([count, side, side]))
+    throw new SafetensorsError(header.path, {
+      what: '"masks"',
+      needed: `U8 (${[count, side, side].join(", ")})${why}`,
+      found: shape ? `${dtype} (${shape.join(", ")})` : "no such tensor",
+      next,
+    });
+  const all = readTensorBytes(header, "masks");
+  const size = side * side;
+  return (indices) =>
+    Float32Array.from({ length: indices.length * size }, (_, i) => {
+      return all[indices[Math.floor(i / size)]! * size + (i % size)]! / 255;
+    });
 }
 
 /** HWC bytes → CHW in [−1, 1]. */

@@ -9,9 +9,7 @@ import {
   mean,
   mul,
   type Runtime,
-  readTensorBytes,
   reshape,
-  SafetensorsError,
   square,
   sub,
   type Tensor,
@@ -26,7 +24,7 @@ import { clipTextModel, embedTokens } from "../models/clip-text.ts";
 import { unet2DConditionModel } from "../models/unet-2d-condition.ts";
 import type { CLIPTokenizer } from "../tokenizers/index.ts";
 import { tokenFeeds } from "./clip.ts";
-import type { PictureFile } from "./data.ts";
+import { masksOf, type PictureFile } from "./data.ts";
 import type { TrainingTask } from "./loop.ts";
 
 export interface DenoiserTrainingOptions {
@@ -174,7 +172,10 @@ export interface SubjectWeights {
 /** What tensor `masks` of the data covers weighs `weight`, all else 1. @throws SafetensorsError if that isn't 1 and there are no masks */
 export function subjectWeights(data: PictureFile, side: number, batch: number, weight: number): SubjectWeights {
   if (weight === 1) return { weigh: (errors) => errors, feeds: () => ({}) };
-  const masks = masksOf(data, side);
+  const masks = masksOf(data, side, {
+    why: ", which subject_weight weighs by",
+    next: "Write the data with masks, or leave subject_weight out.",
+  });
   const mask = input("subject_mask", [batch, 1, side, side]);
   return {
     weigh: (errors) => mul(errors, relative(add(mul(mask, weight - 1), 1))),
@@ -184,24 +185,6 @@ export function subjectWeights(data: PictureFile, side: number, batch: number, w
 
 /** Weights (B, 1, h, w) whose mean in each picture is 1. */
 const relative = (w: Tensor): Tensor => div(w, mean(w, [1, 2, 3], true));
-
-/** Rows of tensor `masks`, U8 (N, side, side), from 0 to 1. @throws SafetensorsError if the data has none of that side */
-function masksOf({ header, count }: PictureFile, side: number): (indices: readonly number[]) => Float32Array {
-  const { dtype, shape } = header.tensors.get("masks") ?? {};
-  if (dtype !== "U8" || String(shape) !== String([count, side, side]))
-    throw new SafetensorsError(header.path, {
-      what: '"masks"',
-      needed: `U8 (${[count, side, side].join(", ")}), which subject_weight weighs by`,
-      found: shape ? `${dtype} (${shape.join(", ")})` : "no such tensor",
-      next: "Write the data with masks, or leave subject_weight out.",
-    });
-  const all = readTensorBytes(header, "masks");
-  const size = side * side;
-  return (indices) =>
-    Float32Array.from({ length: indices.length * size }, (_, i) => {
-      return all[indices[Math.floor(i / size)]! * size + (i % size)]! / 255;
-    });
-}
 
 /** Scaled latent means of all pictures (or the first `limit`): (N, C, h, w), flat. */
 export async function encodeAll(

@@ -5,6 +5,7 @@ import { leafName, openWeights, type Runtime, toFloat16, writeSafetensors } from
 import { CLIPTextConfig, CLIPVisionConfig } from "../config/clip.ts";
 import { JudgeConfig } from "../config/judge.ts";
 import { ConfigError, parseConfig, readConfig, readJson } from "../config/parse.ts";
+import { SubjectMaskConfig } from "../config/subject-mask.ts";
 import { UNet2DConditionConfig } from "../config/unet.ts";
 import { AutoencoderKLConfig } from "../config/vae.ts";
 import { loadCLIPVision } from "../loading/clip.ts";
@@ -28,6 +29,7 @@ import {
   type TrainingTask,
   train,
 } from "./loop.ts";
+import { subjectMaskTask } from "./subject-mask.ts";
 
 /** A part of the model folder that a run writes: which weights, under which keys. */
 interface TrainedPart {
@@ -46,6 +48,7 @@ const PARTS: Readonly<Record<TrainingConfig["task"], readonly TrainedPart[]>> = 
   ],
   unet: [{ folder: "unet", file: "diffusion_pytorch_model", prefix: "" }],
   judge: [{ folder: ".", file: "model", prefix: "judge/" }],
+  "subject-mask": [{ folder: "subject_mask", file: "model", prefix: "" }],
 };
 
 const partsOf = (config: TrainingConfig): readonly TrainedPart[] =>
@@ -140,6 +143,7 @@ async function prepare(
   if (config.task === "autoencoder") return prepareAutoencoder(config, data, start);
   if (config.task === "clip") return prepareClip(config, data, start);
   if (config.task === "judge") return prepareJudge(config, data, start);
+  if (config.task === "subject-mask") return prepareSubjectMask(config, data, start);
   return prepareDenoiser(runtime, config, data, start, onCached);
 }
 
@@ -150,7 +154,10 @@ function prepareAutoencoder(config: ConfigOf<"autoencoder">, data: PictureFile, 
   const { batch_size: batchSize, seed, kl_weight: klWeight, train } = config;
   const perceptual =
     config.perceptual_weight > 0
-      ? { weight: config.perceptual_weight, tower: perceptualTower(config, resolution) }
+      ? {
+          weight: config.perceptual_weight,
+          tower: towerFor(config.model, resolution, "the pictures that perceptual_weight asks it about"),
+        }
       : null;
   const options = { batchSize, seed, klWeight, train, resolution, perceptual };
   return {
@@ -168,13 +175,14 @@ function prepareAutoencoder(config: ConfigOf<"autoencoder">, data: PictureFile, 
   };
 }
 
-function perceptualTower({ model }: ConfigOf<"autoencoder">, side: number): CLIPVision {
+/** The model's picture encoder. @throws ConfigError if it doesn't read pictures of that side */
+function towerFor(model: string, side: number, asked: string): CLIPVision {
   const folder = join(model, "image_encoder");
   const tower = loadCLIPVision(folder);
   const { image_size: reads } = tower.config;
   if (reads !== side)
     throw new ConfigError(
-      `${folder}: needed a picture tower for ${side} x ${side}, the pictures that perceptual_weight asks it about, found ${reads} x ${reads}.`,
+      `${folder}: needed a picture tower for ${side} x ${side}, ${asked}, found ${reads} x ${reads}.`,
     );
   return tower;
 }
@@ -202,6 +210,13 @@ function prepareJudge(config: ConfigOf<"judge">, data: PictureFile, start: Start
   const { batch_size: batchSize, seed, siblings, blur, labels } = config;
   const tokenizer = loadCLIPTokenizer(join(config.model, "tokenizer"));
   return { task: judgeTask(judge, tokenizer, data, { batchSize, seed, siblings, blur, labels }, start) };
+}
+
+function prepareSubjectMask(config: ConfigOf<"subject-mask">, data: PictureFile, start: Start): PreparedRun {
+  const mask = readConfig(SubjectMaskConfig, join(config.model, "subject_mask", "config.json"));
+  const tower = towerFor(config.model, data.height, "the pictures of the data");
+  const { batch_size: batchSize, seed } = config;
+  return { task: subjectMaskTask(mask, tower, data, { batchSize, seed }, start) };
 }
 
 async function prepareDenoiser(

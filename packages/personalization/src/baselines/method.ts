@@ -1,11 +1,12 @@
 /** A way to teach a model a subject from one photo: the paper's, its ablations, and what it is compared with. */
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { fingerprint, pathsOf, type StableDiffusionModel } from "@likeness/diffusion";
+import { findSubjectMask, fingerprint, pathsOf, type StableDiffusionModel } from "@likeness/diffusion";
 import { LikenessError, type Runtime } from "@likeness/engine";
 import type { Concept } from "../concept.ts";
 import { MOST_CUT_OUTS } from "../cut-outs.ts";
 import { ENCODER_FILE, findEncoder, openEncoder, type TuningEncoder } from "../encoder-file.ts";
+import { findSubject } from "../find-subject.ts";
 import { type PersonalizeOptions, personalize, stepsOf } from "../personalize.ts";
 import type { Photo } from "../photo.ts";
 import { plainBackgroundMask } from "../plain-background.ts";
@@ -62,6 +63,10 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
   const asked = { ...rest, learningRate: rate, optimizer, embeddingLearningRate, rank, convRank, encoder };
   const { masked_tuning: _, tuning_rank: __, ...encoderConfig } = encoder?.config ?? {};
   const name = spec.name ?? `${nameOf(spec.method, recipe)}${spec.mask ? `, ${MASKS[String(spec.mask)]}` : ""}`;
+  const maskOf = async (photo: Photo, signal?: AbortSignal): Promise<Uint8Array | undefined> => {
+    if (spec.mask === "auto") return (await findSubject(runtime, model, photo, signal))?.mask;
+    return spec.mask === "plain" ? plainBackgroundMask(photo) : spec.mask ? photo.mask : undefined;
+  };
   const steps = (masked: boolean) => stepsOf(masked, { ...asked, where: `method ${JSON.stringify(name)}` });
   return {
     name,
@@ -80,6 +85,7 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
       encoder: encoder ? fingerprint(pathsOf(encoder, model.imageEncoder)) : null,
       encoderConfig: encoder ? encoderConfig : null,
       ...(spec.mask && { mask: spec.mask, cutOuts: spec.cut_outs ?? MOST_CUT_OUTS }),
+      ...(spec.mask === "auto" && { subjectMask: fingerprint(pathsOf(findSubjectMask(model), model.imageEncoder)) }),
     },
     ...(typeof found === "string" && { skipped: found }),
     teach: async (photo, { classWord, ...options }) => {
@@ -97,7 +103,7 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
           found: "none",
           next: "Write the set again.",
         });
-      const mask = spec.mask === "plain" ? plainBackgroundMask(photo) : spec.mask ? photo.mask : undefined;
+      const mask = await maskOf(photo, options.signal);
       const told = start === "word" || spec.class_word === true;
       const all = { ...asked, ...options, batchSize: size, templates: neutral, token: PLACEHOLDER };
       return personalize(runtime, model, { ...photo, mask }, { ...all, classWord: told ? classWord : undefined });
@@ -105,7 +111,11 @@ export function createMethod(spec: MethodSpec, { runtime, model, batchSize, temp
   };
 }
 
-const MASKS: Readonly<Record<string, string>> = { true: "with a mask", plain: "with a mask on plain backgrounds" };
+const MASKS: Readonly<Record<string, string>> = {
+  true: "with a mask",
+  plain: "with a mask on plain backgrounds",
+  auto: "with a mask that is found",
+};
 
 /** The encoder of a spec, or why there is none. */
 function encoderOf(spec: MethodSpec, model: StableDiffusionModel): TuningEncoder | string {

@@ -29,10 +29,10 @@ export const MethodSpec = z.strictObject({
   /** Tells the class word to a method that starts at the encoder's prediction: it is the hard word then. */
   class_word: z.boolean().optional(),
   /**
-   * Tells the method where in the photo the subject is, as the set's masks have it, or as it is found on plain backgrounds; others
-   * don't look at a mask.
+   * Tells the method where in the photo the subject is, as the set's masks have it, as it is found on plain backgrounds, or, "auto",
+   * as `personalize` finds it: on the others by the model's subject mask. Where none is found, the method looks at the whole photo.
    */
-  mask: z.union([z.boolean(), z.literal("plain")]).optional(),
+  mask: z.union([z.boolean(), z.literal("plain"), z.literal("auto")]).optional(),
   /** With a mask: on how many plain backgrounds tuning sees the subject as well. */
   cut_outs: z.int().min(0).max(MOST_CUT_OUTS).optional(),
 });

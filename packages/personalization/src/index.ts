@@ -17,7 +17,7 @@ export {
 export { type EvaluationSheet, evaluationSheets, firstPictures, type SheetTile } from "./evaluation/sheets.ts";
 export { type Estimate, type Row, type Summary, summarize } from "./evaluation/summary.ts";
 export * from "./export.ts";
-export { type FoundSubject, findSubject } from "./find-subject.ts";
+export { type FoundSubject, findSubject, seenSubject } from "./find-subject.ts";
 export * from "./flatten.ts";
 export * from "./generate.ts";
 export * from "./method/config.ts";

@@ -15,6 +15,7 @@ const PANELS = [
   { title: "UNet: squared error", runs: /^3/, of: "mse" },
   { title: "tuning-encoder: squared error", runs: /^4/, of: "diffusion" },
   { title: "judge: loss", runs: /^5/, of: "loss" },
+  { title: "subject mask: loss", runs: /^7/, of: "loss" },
 ];
 const [WIDTH, HEIGHT, GAP, LEFT] = [720, 150, 46, 56];
 /** Points of a run's curve, each the mean of the log lines since the one before. */

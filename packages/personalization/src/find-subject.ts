@@ -33,13 +33,13 @@ export async function seenSubject(
   photo: Photo,
   signal?: AbortSignal,
 ): Promise<Uint8Array | undefined> {
-  const [head, tower] = [findSubjectMask(model), model.imageEncoder];
-  if (!head || !tower) return undefined;
+  const head = findSubjectMask(model);
+  if (!head) return undefined;
   const { width, height } = photo;
-  const side = tower.config.image_size;
+  const side = head.tower.config.image_size;
   const pixels = input("pixels", [1, 3, height, width]);
   const sized = width === side && height === side ? pixels : resizeBilinear(pixels, [side, side]);
-  const map = unsqueeze(sigmoid(subjectMask(head.weights, head.config, tower, sized)), [1]);
+  const map = unsqueeze(sigmoid(subjectMask(head.weights, head.config, head.tower, sized)), [1]);
   const full = width === side && height === side ? map : resizeBilinear(map, [height, width]);
   const { shares } = await runtime.evaluate(
     { shares: squeeze(full, [0, 1]) },

@@ -1,18 +1,29 @@
 /** subject_mask/ of a model's folder: what finds the subject of a photo, if the model has it. */
 import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join, resolve } from "node:path";
+import type { CLIPVisionConfig } from "../config/clip.ts";
 import { readConfig } from "../config/parse.ts";
 import { SubjectMaskConfig } from "../config/subject-mask.ts";
-import { type Component, component } from "./component.ts";
+import { type Component, component, pathsOf } from "./component.ts";
 import type { StableDiffusionModel } from "./model.ts";
 
-/** @throws ConfigError or SafetensorsError if it is damaged */
+export interface SubjectMask extends Component<SubjectMaskConfig> {
+  /** The picture encoder that it was trained with, beside it. */
+  readonly tower: Component<CLIPVisionConfig>;
+}
+
+/**
+ * @returns undefined if there is none, or the model has another picture encoder than its folder's own
+ * @throws ConfigError or SafetensorsError if it is damaged
+ */
 export function findSubjectMask({
   folder,
-}: Pick<StableDiffusionModel, "folder">): Component<SubjectMaskConfig> | undefined {
+  imageEncoder: tower,
+}: Pick<StableDiffusionModel, "folder" | "imageEncoder">): SubjectMask | undefined {
+  const own = resolve(folder, "image_encoder");
+  if (!tower || pathsOf(tower).some((path) => resolve(dirname(path)) !== own)) return undefined;
   const at = join(folder, "subject_mask");
   const file = join(at, "model.safetensors");
-  return existsSync(file)
-    ? component(readConfig(SubjectMaskConfig, join(at, "config.json")), [file], undefined)
-    : undefined;
+  if (!existsSync(file)) return undefined;
+  return { ...component(readConfig(SubjectMaskConfig, join(at, "config.json")), [file], undefined), tower };
 }

@@ -12,6 +12,7 @@ import {
 } from "@likeness/engine";
 import { FIXTURES, meanOf, readLog } from "@likeness/engine/testing";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { loadCLIPVision } from "../loading/clip.ts";
 import { findSubjectMask } from "../loading/subject-mask.ts";
 import { readTrainingConfig, runTraining } from "./run.ts";
 import { binaryCrossEntropy } from "./subject-mask.ts";
@@ -71,7 +72,8 @@ test("the loss is binary cross-entropy, and its gradient sigmoid less share", as
 
 test("it learns where the subject is; the picture encoder stays, and is not written", async () => {
   writeScenes("scenes.safetensors", SIDE);
-  expect(findSubjectMask({ folder: at("model") })).toBeUndefined();
+  const model = { folder: at("model"), imageEncoder: loadCLIPVision(at("model", "image_encoder")) };
+  expect(findSubjectMask(model)).toBeUndefined();
   const runtime = await startRuntime({ inProcess: true });
   expect(await runTraining(runtime, configOf("run", "scenes.safetensors"))).toBe(60);
   const log = readLog(at("run"));
@@ -81,7 +83,11 @@ test("it learns where the subject is; the picture encoder stays, and is not writ
   expect([...tensors.keys()].sort()).toEqual(
     ["fc1", "fc2", "norm"].flatMap((name) => [`${name}.bias`, `${name}.weight`]),
   );
-  expect(findSubjectMask({ folder: at("model") })!.config.hidden_size).toBe(16);
+  expect(findSubjectMask(model)!.config.hidden_size).toBe(16);
+  // another picture encoder than the one it was trained with would tell it something else
+  const other = loadCLIPVision(join(FIXTURES, "models", "sd1", "image_encoder"));
+  expect(findSubjectMask({ ...model, imageEncoder: other })).toBeUndefined();
+  expect(findSubjectMask({ ...model, imageEncoder: undefined })).toBeUndefined();
 });
 
 test("masks of blocks, or pictures of another size than the tower's, are refused", async () => {

@@ -1,4 +1,4 @@
-/** Where the subject of a photo is: a head on the model's picture encoder, patch by patch. Ours, no other library has it. */
+/** Where the subject of a photo is: a head on the model's picture encoder, patch by patch. */
 import { concat, gelu, reshape, slice, type Tensor, transpose, type Weights } from "@likeness/engine";
 import type { CLIPVisionConfig } from "../config/clip.ts";
 import type { SubjectMaskConfig } from "../config/subject-mask.ts";

@@ -3,13 +3,7 @@ import { existsSync, mkdirSync } from "node:fs";
 import { basename } from "node:path";
 import { loadModel } from "@likeness/diffusion";
 import { startRuntime } from "@likeness/engine";
-import {
-  findEncoder,
-  generateConcept,
-  personalize,
-  plainBackgroundMask,
-  writeConcept,
-} from "@likeness/personalization";
+import { findEncoder, findSubject, generateConcept, personalize, writeConcept } from "@likeness/personalization";
 import { contactSheet, type Tile } from "../apps/cli/src/images/contact-sheet.ts";
 import { readImage, readMask, squarePhoto } from "../apps/cli/src/images/read-image.ts";
 import { writePng } from "../apps/cli/src/images/write-png.ts";
@@ -33,7 +27,7 @@ const say = (text: string): boolean => process.stderr.write(`${text}\n`);
 const model = loadModel("models/pocket");
 const side = model.resolution;
 const picture = await readImage(photo);
-const maskFile = photo.replace(/\.\w+$/, ".mask.png"); // where its subject is; without one, a plain background will do, or the whole photo counts
+const maskFile = photo.replace(/\.\w+$/, ".mask.png"); // where its subject is; without one, the model looks for it
 const mask = await readMask(existsSync(maskFile) ? maskFile : undefined, picture);
 const square = await squarePhoto(picture, side, mask);
 const runtime = await startRuntime({ keepPrograms: 8 });
@@ -43,7 +37,7 @@ const options = { encoder: findEncoder(model), steps: 12, batchSize: 16, token: 
 const concept = await personalize(
   runtime,
   model,
-  { ...square, mask: square.mask ?? plainBackgroundMask(square) },
+  { ...square, mask: square.mask ?? (await findSubject(runtime, model, square))?.mask },
   {
     ...options,
     onStep: ({ step, steps, loss }) => say(`  step ${step}/${steps}  loss ${loss.toFixed(4)}`),

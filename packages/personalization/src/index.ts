@@ -29,7 +29,6 @@ export * from "./method/personal-text.ts";
 export * from "./method/personal-unet.ts";
 export * from "./personalize.ts";
 export * from "./photo.ts";
-export { plainBackgroundMask } from "./plain-background.ts";
 export type { PersonalizePlan } from "./plan.ts";
 export * from "./pretrain.ts";
 export * from "./pretrain-config.ts";

@@ -67,9 +67,9 @@ export const loraFactors = (
     ...{ rank, alpha },
   })),
   ...(convolutions
-    ? resnetConvolutions(model).map(({ path, shape: [, , kh, kw] }, i) => ({
+    ? resnetConvolutions(model).map(({ path, shape }, i) => ({
         ...{ path, down: convolutions.factors[i]!.a, up: convolutions.factors[i]!.b },
-        ...{ rank: convolutions.rank, alpha: convolutions.loraAlpha, kernel: [kh!, kw!] as const },
+        ...{ rank: convolutions.rank, alpha: convolutions.loraAlpha, kernel: shape.slice(2) },
       }))
     : []),
 ];

@@ -1,6 +1,6 @@
 /** Where the subject of a photo is, if nobody says: what stands out from a plain background, else what the model's subject mask sees. */
 import { expectFinite, findSubjectMask, type StableDiffusionModel, subjectMask } from "@likeness/diffusion";
-import { input, type Runtime, resizeBilinear, sigmoid, squeeze, unsqueeze } from "@likeness/engine";
+import { input, type Runtime, resizeBilinear, sigmoid, unsqueeze } from "@likeness/engine";
 import { type Photo, photoPlanes } from "./photo.ts";
 import { coversSome, plainBackgroundMask } from "./plain-background.ts";
 
@@ -38,11 +38,9 @@ export async function seenSubject(
   const { width, height } = photo;
   const side = head.tower.config.image_size;
   const pixels = input("pixels", [1, 3, height, width]);
-  const sized = width === side && height === side ? pixels : resizeBilinear(pixels, [side, side]);
-  const map = unsqueeze(sigmoid(subjectMask(head.weights, head.config, head.tower, sized)), [1]);
-  const full = width === side && height === side ? map : resizeBilinear(map, [height, width]);
+  const logits = subjectMask(head.weights, head.config, head.tower, resizeBilinear(pixels, [side, side]));
   const { shares } = await runtime.evaluate(
-    { shares: squeeze(full, [0, 1]) },
+    { shares: resizeBilinear(unsqueeze(sigmoid(logits), [1]), [height, width]) },
     { pixels: photoPlanes(photo, model) },
     { signal },
   );

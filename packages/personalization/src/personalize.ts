@@ -4,6 +4,7 @@ import {
   attentionMatrices,
   encode,
   expectFinite,
+  fanInOf,
   resnetConvolutions,
   type StableDiffusionModel,
   tokenTable,
@@ -22,7 +23,7 @@ import {
   size,
   type Tensor,
 } from "@likeness/engine";
-import type { Concept, ConceptConvolutions } from "./concept.ts";
+import type { Concept, ConceptConvolutions, ConceptFactors } from "./concept.ts";
 import { cutOuts, MOST_CUT_OUTS } from "./cut-outs.ts";
 import type { TuningEncoder } from "./encoder-file.ts";
 import { nearestWord } from "./method/losses.ts";
@@ -360,25 +361,22 @@ async function fromWord(
   return { embedding, factors, hardTokenId, rank, loraAlpha: rank };
 }
 
-/** As zeroOffsets, of the convolutions; their alpha is their rank. */
+const zeroOffsets = (model: StableDiffusionModel, rank: number, seed: number): ConceptState["factors"] =>
+  attentionMatrices(model.unet.config).map(({ path, dIn, dOut }) => zeroFactors(path, dIn, dOut, rank, seed));
+
+/** Of the convolutions; their alpha is their rank. */
 const zeroConvolutions = (model: StableDiffusionModel, rank: number, seed: number): ConceptConvolutions => ({
   ...{ rank, loraAlpha: rank },
-  factors: resnetConvolutions(model).map(({ path, shape: [out, ...inputs] }) => ({
-    a: counterRandom(seed, `lora ${path}`)
-      .normal(rank * size(inputs))
-      .map((x) => x / Math.sqrt(size(inputs))),
-    b: new Float32Array(out! * rank),
-  })),
+  factors: resnetConvolutions(model).map((m) => zeroFactors(m.path, fanInOf(m), m.shape[0]!, rank, seed)),
 });
 
 /** A random, B zero, as in LoRA. */
-const zeroOffsets = (model: StableDiffusionModel, rank: number, seed: number): ConceptState["factors"] =>
-  attentionMatrices(model.unet.config).map(({ path, dIn, dOut }) => ({
-    a: counterRandom(seed, `lora ${path}`)
-      .normal(dIn * rank)
-      .map((x) => x / Math.sqrt(dIn)),
-    b: new Float32Array(rank * dOut),
-  }));
+const zeroFactors = (path: string, dIn: number, dOut: number, rank: number, seed: number): ConceptFactors => ({
+  a: counterRandom(seed, `lora ${path}`)
+    .normal(dIn * rank)
+    .map((x) => x / Math.sqrt(dIn)),
+  b: new Float32Array(rank * dOut),
+});
 
 /** The same offsets at a rank that may be higher, with their scale: what is new is zero. */
 function widened(start: Start, rank: number, model: StableDiffusionModel, seed: number): Start {

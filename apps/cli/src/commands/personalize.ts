@@ -156,7 +156,6 @@ export default defineCommand({
     const looked = wanted && !mask;
     const { steps, token, classWord, seed, device } = options;
     const rank = options.rank ?? (options.paper ? encoder?.config.rank : undefined);
-    const convRank = options.convRank ?? (options.paper ? 0 : undefined);
     if (options.int8) await makeCopies(model, { progress, signal });
     const runtime = await startRuntime({ device: device as Device });
     let bar: Bar | undefined;
@@ -165,7 +164,8 @@ export default defineCommand({
       const found = looked ? await findSubject(runtime, model, square, signal) : undefined;
       if (looked) progress.note(FOUND[found?.by ?? "nothing"]);
       const concept = await personalize(runtime, model, found ? { ...square, mask: found.mask } : square, {
-        ...{ encoder, steps, learningRate: lr, token, classWord, rank, convRank, seed, signal },
+        ...{ encoder, steps, learningRate: lr, token, classWord, rank, seed, signal },
+        convRank: options.convRank,
         batchSize: options.batchSize ?? 16,
         microBatchSize: options.microBatchSize,
         alphaBlend,

@@ -28,25 +28,29 @@ export interface LoraBase {
  * changed when a LoRA names it.
  */
 export function loraModules({ unet, textEncoder }: LoraBase): LoraModule[] {
-  const side = 2 ** unet.config.block_out_channels.length;
   const text = textEncoder.config;
   return [
-    ...trace("unet", (w) =>
-      unet2DConditionModel(w, unet.config, {
-        sample: input("sample", [1, unet.config.in_channels, side, side]),
-        timestep: input("timestep", [1]),
-        encoderHiddenStates: input("context", [1, 1, unet.config.cross_attention_dim]),
-      }),
-    ),
+    ...unetModules(unet.config),
     ...trace("text_encoder", (w) =>
       clipTextModel(w, text, { inputsEmbeds: input("embeds", [1, 1, text.hidden_size]) }),
     ),
   ];
 }
 
+function unetModules(config: UNet2DConditionConfig): LoraModule[] {
+  const side = 2 ** config.block_out_channels.length;
+  return trace("unet", (w) =>
+    unet2DConditionModel(w, config, {
+      sample: input("sample", [1, config.in_channels, side, side]),
+      timestep: input("timestep", [1]),
+      encoderHiddenStates: input("context", [1, 1, config.cross_attention_dim]),
+    }),
+  );
+}
+
 /** The 3x3 convolutions inside the UNet's ResNets, conv1 and conv2 of each: what LoCon changes beside attention. */
-export const resnetConvolutions = (base: LoraBase): LoraModule[] =>
-  loraModules(base).filter(({ component, path }) => component === "unet" && /\.resnets\.\d+\.conv[12]$/.test(path));
+export const resnetConvolutions = ({ unet }: Pick<LoraBase, "unet">): LoraModule[] =>
+  unetModules(unet.config).filter(({ path }) => /\.resnets\.\d+\.conv[12]$/.test(path));
 
 function trace(component: LoraComponent, build: (w: Weights) => unknown): LoraModule[] {
   const shapes = new Map<string, Shape>();

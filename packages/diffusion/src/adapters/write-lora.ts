@@ -1,5 +1,5 @@
 /** Low-rank factors → the tensors of a LoRA file, in the layout of each kind of runtime (method.md 4.1 to 4.4). */
-import { LikenessError, type TensorToWrite } from "@likeness/engine";
+import { LikenessError, size, type TensorToWrite } from "@likeness/engine";
 import { cloneofsimoOrder, EMBED_FLAG } from "./cloneofsimo-layout.ts";
 import { kohyaName } from "./kohya-layout.ts";
 import type { LoraModule } from "./lora-modules.ts";
@@ -15,7 +15,7 @@ export interface LoraFactors {
   readonly rank: number;
   readonly alpha: number;
   /** Of a convolution, (kh, kw). */
-  readonly kernel?: readonly [number, number] | undefined;
+  readonly kernel?: readonly number[] | undefined;
 }
 
 export interface LoraTensors {
@@ -101,18 +101,20 @@ export function cloneofsimoTensors(
   return { tensors, metadata };
 }
 
-const downTensor = ({ down, rank, kernel: [h, w] = [0, 0] }: LoraFactors): TensorToWrite =>
-  h === 0
-    ? matrix(down, rank, down.length / rank)
-    : { dtype: "F32", data: down, shape: [rank, down.length / rank / (h * w), h, w] };
+const downTensor = ({ down, rank, kernel = [] }: LoraFactors): TensorToWrite =>
+  matrix(down, rank, down.length / rank / size(kernel), kernel);
 
-const upTensor = ({ up, rank, kernel }: LoraFactors, by: number): TensorToWrite => {
-  const { shape, ...rest } = matrix(scaled(up, by), up.length / rank, rank);
-  return { ...rest, shape: kernel ? [...shape, 1, 1] : shape };
-};
+const upTensor = ({ up, rank, kernel = [] }: LoraFactors, by: number): TensorToWrite =>
+  matrix(
+    scaled(up, by),
+    up.length / rank,
+    rank,
+    kernel.map(() => 1),
+  );
 
-const matrix = (data: Float32Array, rows: number, columns: number): TensorToWrite => ({
-  ...{ dtype: "F32", data, shape: [rows, columns] },
+/** With a kernel behind rows and columns, if it is a convolution's. */
+const matrix = (data: Float32Array, rows: number, columns: number, kernel: readonly number[] = []): TensorToWrite => ({
+  ...{ dtype: "F32", data, shape: [rows, columns, ...kernel] },
 });
 
 const scaled = (x: Float32Array, by: number): Float32Array => x.map((v) => v * by);

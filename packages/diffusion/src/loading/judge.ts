@@ -60,5 +60,4 @@ function clipTowers(folder: string): Towers {
   };
 }
 
-const sized = (pixels: Tensor, side: number): Tensor =>
-  pixels.shape[2] === side && pixels.shape[3] === side ? pixels : resizeBilinear(pixels, [side, side]);
+const sized = (pixels: Tensor, side: number): Tensor => resizeBilinear(pixels, [side, side]);

@@ -1,15 +1,10 @@
 /** Where the subject of a photo is: a head on the model's picture encoder, patch by patch. */
 import { concat, gelu, reshape, slice, type Tensor, transpose, type Weights } from "@likeness/engine";
-import type { CLIPVisionConfig } from "../config/clip.ts";
 import type { SubjectMaskConfig } from "../config/subject-mask.ts";
+import type { CLIPVision } from "../training/autoencoder.ts";
 import { clipPixels } from "../training/clip.ts";
 import { clipVisionModel } from "./clip-vision.ts";
 import { layerNormLayer, linearLayer } from "./layers.ts";
-
-export interface PictureTower {
-  readonly weights: Weights;
-  readonly config: CLIPVisionConfig;
-}
 
 /**
  * Logits of each pixel's being subject, (B, S, S), from pixels (B, 3, S, S) in [−1, 1] of the size that the tower reads. The tower
@@ -18,7 +13,7 @@ export interface PictureTower {
 export function subjectMask(
   w: Weights,
   { hidden_size: d }: SubjectMaskConfig,
-  tower: PictureTower,
+  tower: CLIPVision,
   pixels: Tensor,
 ): Tensor {
   const { patch_size: p, num_hidden_layers: layers } = tower.config;

@@ -1,7 +1,8 @@
 /** Training of subject_mask/: each pixel, subject or not, from a frozen picture encoder. */
 import { counterRandom, type Feeds, input, mean, mul, softplus, sub, type Tensor, Variables } from "@likeness/engine";
 import type { SubjectMaskConfig } from "../config/subject-mask.ts";
-import { type PictureTower, subjectMask } from "../models/subject-mask.ts";
+import { subjectMask } from "../models/subject-mask.ts";
+import type { CLIPVision } from "./autoencoder.ts";
 import { masksOf, type PictureFile } from "./data.ts";
 import type { TrainingTask } from "./loop.ts";
 
@@ -17,7 +18,7 @@ export const binaryCrossEntropy = (logits: Tensor, shares: Tensor): Tensor =>
 /** @param data with tensor `masks` (N, H, W): how much of each pixel is subject, of 255 */
 export function subjectMaskTask(
   config: SubjectMaskConfig,
-  tower: PictureTower,
+  tower: CLIPVision,
   data: PictureFile,
   { batchSize: b, seed }: SubjectMaskTrainingOptions,
   start: (key: string) => Float32Array | undefined,

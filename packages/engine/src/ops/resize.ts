@@ -26,10 +26,10 @@ const nearestOp = defineOp1<{ factor: number }>({
   },
 });
 
-/** Bilinear with half-pixel centres, as F.interpolate(mode="bilinear", align_corners=False); two matrix products. */
+/** Bilinear with half-pixel centres, as F.interpolate(mode="bilinear", align_corners=False); a matrix product for each side that changes. */
 export function resizeBilinear(x: Tensor, [h, w]: readonly [number, number]): Tensor {
-  const rows = matmul(interpolation(x.shape[2]!, h), x);
-  return matmul(rows, interpolation(x.shape[3]!, w), { transB: true });
+  const rows = x.shape[2] === h ? x : matmul(interpolation(x.shape[2]!, h), x);
+  return x.shape[3] === w ? rows : matmul(rows, interpolation(x.shape[3]!, w), { transB: true });
 }
 
 /** (to, from) matrix of linear interpolation with half-pixel centres. */

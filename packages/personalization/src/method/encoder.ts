@@ -41,7 +41,11 @@ export function sharedTrunk(w: Weights, config: EncoderConfig, { patches, mid, t
   let c = silu(norm("clip_norm1", conv2dLayer(w.at("clip_conv1"), tokensToMap(patches), width, { kernel: 1 })));
   c = silu(norm("clip_norm2", conv2dLayer(w.at("clip_conv2"), c, width, { stride: c.shape[2]! > grid ? 2 : 1 })));
   const u = silu(conv2dLayer(w.at("unet_conv"), norm("unet_norm", mid), width, { kernel: 1 }));
-  let f = conv2dLayer(w.at("fuse"), concat([toGrid(c, grid), toGrid(u, grid)], 1), width);
+  let f = conv2dLayer(
+    w.at("fuse"),
+    concat([resizeBilinear(c, [grid, grid]), resizeBilinear(u, [grid, grid])], 1),
+    width,
+  );
   const film = linearLayer(
     w.at("film"),
     timestepEmbedding(timestep, 320, { flipSinToCos: true, freqShift: 0 }),
@@ -81,6 +85,3 @@ function tokensToMap(tokens: Tensor): Tensor {
   const side = Math.sqrt(n);
   return reshape(transpose(tokens, [0, 2, 1]), [b, d, side, side]);
 }
-
-const toGrid = (x: Tensor, grid: number): Tensor =>
-  x.shape[2] === grid && x.shape[3] === grid ? x : resizeBilinear(x, [grid, grid]);

@@ -65,7 +65,7 @@ export function predictConcept(
       next: "Name one with --image-encoder, or tune without an encoder (--class-word).",
     });
   const side = vision.config.image_size;
-  const sized = pixels.shape[2] === side && pixels.shape[3] === side ? pixels : resizeBilinear(pixels, [side, side]);
+  const sized = resizeBilinear(pixels, [side, side]);
   const { patches } = clipVisionModel(vision.weights, vision.config, clipPixels(sized));
   const encoderHiddenStates = emptyPrompt(model, sample.shape[0]!);
   const { mid } = unetEncoder(model.unet.weights, model.unet.config, { sample, timestep, encoderHiddenStates });

@@ -1,6 +1,6 @@
 /** subject_mask/ of a model's folder: what finds the subject of a photo, if the model has it. */
-import { existsSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { existsSync, readdirSync, realpathSync } from "node:fs";
+import { join } from "node:path";
 import type { CLIPVisionConfig } from "../config/clip.ts";
 import { readConfig } from "../config/parse.ts";
 import { SubjectMaskConfig } from "../config/subject-mask.ts";
@@ -20,10 +20,16 @@ export function findSubjectMask({
   folder,
   imageEncoder: tower,
 }: Pick<StableDiffusionModel, "folder" | "imageEncoder">): SubjectMask | undefined {
-  const own = resolve(folder, "image_encoder");
-  if (!tower || pathsOf(tower).some((path) => resolve(dirname(path)) !== own)) return undefined;
+  if (!tower || !isOf(join(folder, "image_encoder"), tower)) return undefined;
   const at = join(folder, "subject_mask");
   const file = join(at, "model.safetensors");
   if (!existsSync(file)) return undefined;
   return { ...component(readConfig(SubjectMaskConfig, join(at, "config.json")), [file], undefined), tower };
+}
+
+/** Whether a component's files are those of a folder, to which links may lead, and in which they may be, as in the Hugging Face cache. */
+function isOf(folder: string, part: Component<unknown>): boolean {
+  const paths = existsSync(folder) ? readdirSync(folder).map((name) => join(folder, name)) : [];
+  const own = paths.filter((path) => existsSync(path)).map((path) => realpathSync(path));
+  return pathsOf(part).every((path) => own.includes(path));
 }

@@ -1,4 +1,4 @@
-import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
@@ -88,6 +88,18 @@ test("it learns where the subject is; the picture encoder stays, and is not writ
   const other = loadCLIPVision(join(FIXTURES, "models", "sd1", "image_encoder"));
   expect(findSubjectMask({ ...model, imageEncoder: other })).toBeUndefined();
   expect(findSubjectMask({ ...model, imageEncoder: undefined })).toBeUndefined();
+});
+
+test("links to a model, or to each of its files as in the Hugging Face cache, lead to its subject mask too", () => {
+  symlinkSync(at("model"), at("link"));
+  for (const part of ["image_encoder", "subject_mask"]) {
+    mkdirSync(at("links", part), { recursive: true });
+    for (const file of readdirSync(at("model", part))) symlinkSync(at("model", part, file), at("links", part, file));
+  }
+  for (const name of ["link", "links"]) {
+    const imageEncoder = loadCLIPVision(at(name, "image_encoder"));
+    expect(findSubjectMask({ folder: at(name), imageEncoder }), name).toBeDefined();
+  }
 });
 
 test("masks of blocks, or pictures of another size than the tower's, are refused", async () => {

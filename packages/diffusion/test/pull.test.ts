@@ -11,9 +11,11 @@ import {
 } from "node:fs";
 import { hostname } from "node:os";
 import { dirname, join } from "node:path";
+import { FIXTURES } from "@likeness/engine/testing";
 import { describe, expect, test } from "vitest";
 import { findSnapshot } from "../src/hub/cache.ts";
 import type { Pulled, PullOptions } from "../src/hub/pull.ts";
+import { selectFiles } from "../src/hub/select.ts";
 import { sha256 } from "./fake-hub.ts";
 import { hubModel } from "./hub-model.ts";
 import { cache, get, hub, repo, serve, tree, UNET, useHub } from "./pull-setup.ts";
@@ -57,6 +59,13 @@ test("the parts that are needed, in the layout of the Hugging Face cache", async
 test("what suits the model, where its folder says so", async () => {
   await serve({ ...hubModel, "generation_config.json": '{"guidance_scale": 5}' });
   expect(tree((await get()).folder)).toEqual(PARTS.toSpliced(1, 0, "generation_config.json"));
+});
+
+test("all parts of a model of ours, and nothing beside them", () => {
+  const pocket = join(FIXTURES, "../models/pocket");
+  const names = tree(pocket);
+  const beside = /^(README\.md$|examples\/|training\/|world\/)/;
+  expect(selectFiles(names, { id: "likeness/pocket" }).sort()).toEqual(names.filter((name) => !beside.test(name)));
 });
 
 test("blobs, links and references are those that huggingface_hub makes (which reads ours: see the maker)", async () => {

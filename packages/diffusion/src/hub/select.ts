@@ -12,8 +12,13 @@ export interface SelectOptions {
 
 /** Folders of a pipeline that are read here; no safety checker. */
 const PARTS = [
-  ...["unet", "vae", "text_encoder", "image_encoder", "tuning_encoder"],
+  ...["unet", "vae", "text_encoder", "image_encoder", "tuning_encoder", "subject_mask"],
   ...["tokenizer", "scheduler", "feature_extractor"],
+];
+/** Files of our own models, which no other has. */
+const OURS = [
+  ...["generation_config.json", "image_encoder/text_projection.safetensors"],
+  "tuning_encoder/tuning_encoder.safetensors",
 ];
 const PICKLE = /\.(bin|ckpt|pt|pth|pkl|h5|msgpack)$/;
 const PICKLE_REASON = "A pickle can run any code when it is opened, so none is fetched.";
@@ -35,7 +40,7 @@ export function selectFiles(names: readonly string[], options: SelectOptions): s
   }
   const plain = /^[^/]+\/[^/]+\.(json|txt)$/;
   const texts = names.filter((n) => plain.test(n) && !n.includes(".index.") && parts.includes(n.split("/")[0]!));
-  const ours = names.filter((n) => n === "generation_config.json");
+  const ours = names.filter((n) => OURS.includes(n));
   return ["model_index.json", ...ours, ...texts, ...weights.flatMap((w) => w.files)];
 }
 

@@ -126,7 +126,7 @@ const cave: Painter = (c, rng) => {
   for (let k = 0; k < 8; k++) {
     const x = (k + rng.range(0.1, 0.9)) / 8;
     const w = rng.range(0.04, 0.08);
-    const rock = hsl(0.75, 0.08, rng.range(0.13, 0.22));
+    const rock = hsl(0.75, 0.08, rng.range(0.24, 0.36));
     c.triangle([x - w, -0.02], [x + w, -0.02], [x, rng.range(0.12, 0.34)], rock);
     if (rng.chance(0.6)) c.triangle([x - w, 1.02], [x + w, 1.02], [x, rng.range(0.74, 0.88)], rock);
   }

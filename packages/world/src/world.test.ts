@@ -68,7 +68,7 @@ test("the same spec gives the same bytes, another seed others", () => {
 test("backgrounds are painted the same on every machine", () => {
   const hash = createHash("sha256");
   for (const name of [...PLACE_NAMES, ...PLAIN_NAMES]) hash.update(paintPlace(name, 1, 32).bytes());
-  expect(hash.digest("hex")).toBe("2931e9cca4876540ce1c522c6910fb11ab1303665d97e549b27dea365bc5659f");
+  expect(hash.digest("hex")).toBe("4950a3123f4613c6bc1c5d4859d2452d45f9372b489bcc7947edd75bc6949593");
 });
 
 test("there are at least 15 drawn places and 10 colours, and each differs from all others", () => {
@@ -98,6 +98,22 @@ test("each look changes the picture in its own way", () => {
     for (const [j, b] of pictures.entries()) {
       if (i < j) expect(distance(a, b), `${LOOKS[i]} and ${LOOKS[j]}`).toBeGreaterThan(8);
     }
+  }
+});
+
+test("pixel art is made of 16 x 16 blocks, each the cell of a latent", () => {
+  for (const size of [64, 128]) {
+    const picture = renderScene(sprites, { ...scene, look: "pixel-art" }, size);
+    const block = size / 16;
+    const colours = new Set<string>();
+    for (let i = 0; i < size * size; i++) {
+      const [y, x] = [Math.floor(i / size), i % size];
+      const corner = (y - (y % block)) * size + x - (x % block);
+      const at = (pixel: number): number[] => [...picture.subarray(pixel * 3, pixel * 3 + 3)];
+      expect(at(i)).toEqual(at(corner));
+      colours.add(at(i).join());
+    }
+    expect(colours.size).toBeGreaterThan(10);
   }
 });
 
